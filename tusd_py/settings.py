@@ -1,0 +1,433 @@
+"""The one definition of every setting: flags, `TUSD_…` variables, the TOML file, the reference.
+
+Owns names, defaults, units and what is nonsense. Knows nothing of how a setting is used or where
+it was written (`settings_sources`); touches the disk only in `node_name`.
+"""
+
+import os
+import re
+import secrets
+import string
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from tusd_py.units import parse_duration, parse_size, show_duration, show_size
+from tusd_storage.partplan import GIB, MIB, MIN_PART_SIZE, TIB, StoreLimits
+
+ENV_PREFIX = "TUSD_"
+NODE_FILE = "node"
+NODE_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,15}")
+
+_BASE_PATH = re.compile(r"/(?:[A-Za-z0-9._~-]+/)*")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(?:\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
+_DATABASE_SCHEMES = ("sqlite", "postgresql", "postgresql+psycopg", "postgres")
+_PASSWORD = re.compile(r"(?s)(://[^:@/]*):.*@")
+_SECRET_QUERY = re.compile(r"(?i)((?:^|[?&])[^=&]*(?:password|secret|token|key)[^=&]*=)[^&]*")
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. Each problem is one sentence that says what to write."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _parse_seconds(value: object) -> object:
+    parsed = parse_duration(value)
+    return parsed.total_seconds() if isinstance(parsed, timedelta) else parsed
+
+
+def _split(value: object) -> object:
+    """A list from `"a, b"`; lists pass through, an empty text is the empty list."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return value
+
+
+def _endpoint(value: str) -> str:
+    try:
+        url = urlsplit(value)
+        valid = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        valid = False
+    if not valid or url.query or url.fragment or url.username:
+        raise ValueError('write an address like "https://s3.example.com" (no query, no user name)')
+    return value.rstrip("/")
+
+
+def _network(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError('write addresses or networks like "10.0.0.0/8, ::1"') from None
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Seconds = Annotated[float, BeforeValidator(_parse_seconds)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_split)]
+
+
+class AddressingStyle(StrEnum):
+    """Where the bucket's name stands in a request to the store."""
+
+    AUTO = "auto"
+    PATH = "path"
+    VIRTUAL = "virtual"
+
+
+class Checksum(StrEnum):
+    """What proves a part's bytes to the store."""
+
+    CRC32 = "crc32"
+    MD5 = "md5"
+    NONE = "none"
+
+
+class TailLoss(StrEnum):
+    """What to do when acknowledged bytes are not on this node."""
+
+    FAIL = "fail"
+    REWIND = "rewind"
+
+
+class Download(StrEnum):
+    """What GET on a finished upload does."""
+
+    REDIRECT = "redirect"
+    STREAM = "stream"
+    OFF = "off"
+
+
+class LogFormat(StrEnum):
+    """How a log line looks."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least serious line that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Synchronous(StrEnum):
+    """SQLite's `PRAGMA synchronous`."""
+
+    FULL = "FULL"
+    NORMAL = "NORMAL"
+
+
+class Settings(BaseModel):
+    """Every setting of the program. Frozen; `repr` and `masked` show no secret."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        hide_input_in_errors=True,
+        ser_json_timedelta="float",
+    )
+
+    # -- The server
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on. `0.0.0.0` listens on all of the machine's IPv4 addresses."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """TCP port to listen on; 0 takes any free one."""
+    base_path: str = "/files/"
+    """Path under which uploads are created. Begins and ends with a slash."""
+    public_url: Endpoint | None = None
+    """Address by which clients reach this server, as in `https://uploads.example.com`.
+    When set, `Location` is absolute and begins with it; otherwise it is a path."""
+    trusted_proxies: Networks = ()
+    """Addresses or networks whose `X-Forwarded-*` headers are believed, separated by commas."""
+    cors_origins: Names = ("*",)
+    """Origins whose pages may upload, separated by commas; `*` is every origin, empty is none."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes that serve. More than one is worth it on PostgreSQL and several cores."""
+    demo_page: bool = False
+    """Serve a page for trying uploads at `/`."""
+
+    # -- State on this node
+    data_dir: Path = Path("data")
+    """Folder for what this node keeps: the SQLite database, the node's name, the tails."""
+    tmp_dir: Path = Field(default_factory=lambda values: values["data_dir"] / "tmp")
+    """Folder for acknowledged bytes that are not yet a part (in `tus/` below it). Must survive a
+    restart. Default: `tmp` in `data_dir`."""
+    node: str | None = None
+    """Name of this node, unique among the servers on one database: up to 16 of a-z, 0-9 and `-`.
+    Default: a random name, made once and kept in the file `node` in `data_dir`."""
+    database_url: str = Field(
+        default_factory=lambda values: f"sqlite:///{values['data_dir'] / 'tusd.sqlite3'}"
+    )
+    """Where the state is kept: `postgresql://user:password@host/name`, or `sqlite:///path`.
+    Default: `tusd.sqlite3` in `data_dir`."""
+    database_pool_size: int = Field(default=10, ge=1, le=1000)
+    """Connections to PostgreSQL that one process may hold."""
+    sqlite_synchronous: Synchronous = Synchronous.FULL
+    """`FULL` keeps what was acknowledged through a power loss; `NORMAL` is faster and may not."""
+
+    # -- The store
+    s3_bucket: str = ""
+    """Bucket that receives the objects. Required to serve."""
+    s3_endpoint: Endpoint | None = None
+    """Address of an S3-compatible store. Default: Amazon S3. Credentials come from where every AWS
+    tool finds them: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a profile, or the machine."""
+    s3_region: str | None = None
+    """Region of the bucket. Default: what the AWS environment or profile says."""
+    s3_prefix: str = ""
+    """Begins the key of every object, as in `incoming/`."""
+    s3_public_endpoint: Endpoint | None = None
+    """Address of the store as clients see it, for download links. Default: `s3_endpoint`."""
+    s3_addressing_style: AddressingStyle = AddressingStyle.AUTO
+    """`path` puts the bucket into the path, `virtual` into the host name."""
+    s3_checksum: Checksum = Checksum.CRC32
+    """Checksum sent with every part. `md5` for older stores that do not know CRC-32."""
+    s3_max_connections: int = Field(default=16, ge=1, le=1024)
+    """Connections to the store that one process may hold: the number of parts in flight."""
+    s3_deadline_s: Seconds = Field(default=60.0, ge=1)
+    """Seconds after which a failing request to the store is no longer retried."""
+
+    # -- Sizes and limits
+    part_size: Size = Field(default=MIN_PART_SIZE, ge=MIN_PART_SIZE)
+    """Size of a part, at least 5 MiB. It grows by itself for uploads with too many parts."""
+    max_part_size: Size = Field(default=5 * GIB, ge=MIN_PART_SIZE)
+    """The largest part the store takes."""
+    max_parts: int = Field(default=10_000, ge=1, le=10_000)
+    """The most parts the store takes for one object."""
+    max_object_size: Size = Field(default=5 * TIB, ge=1)
+    """The largest object the store takes."""
+    equal_parts: bool = False
+    """Every part but the last must have the same size (Cloudflare R2)."""
+    max_size: Size | None = Field(default=None, ge=0)
+    """The longest upload that is accepted. Default: what the store takes."""
+    memory_budget: Size = Field(default=256 * MIB, ge=16 * MIB)
+    """Bytes of upload bodies that one process holds in memory, over all uploads. When they are
+    spent, the server reads slower; larger parts are assembled on disk."""
+
+    # -- Promises and times
+    tail_fsync: bool = True
+    """Flush acknowledged bytes to the disk, so that they survive a power loss."""
+    tail_loss: TailLoss = TailLoss.FAIL
+    """When acknowledged bytes are not on this node: `fail` answers 503 until they are, `rewind`
+    moves the offset back to what the store has."""
+    expires_in: Duration = Field(default=timedelta(hours=24), ge=timedelta(seconds=1))
+    """An unfinished upload ends this long after its last accepted byte."""
+    max_lifetime: Duration = Field(default=timedelta(days=7), ge=timedelta(seconds=1))
+    """An unfinished upload ends this long after its creation at the latest."""
+    lease_ttl: Duration = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1))
+    """A server that died loses its uploads to another after this time."""
+    body_idle_timeout: Duration = Field(
+        default=timedelta(seconds=60), ge=timedelta(milliseconds=100)
+    )
+    """A request whose body does not move for this long is ended; what arrived is kept."""
+    shutdown_timeout: Duration = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
+    """Time that running requests get to end when the server is told to stop."""
+
+    # -- Downloads
+    download: Download = Download.REDIRECT
+    """GET on a finished upload: `redirect` to a signed address at the store, `stream` through this
+    server, or `off`."""
+    inline_types: Names = ()
+    """Media types that a browser may show instead of saving, as in `image/png, video/*`."""
+
+    # -- Logs
+    log_format: LogFormat = LogFormat.CONSOLE
+    """`console` for people, `json` for machines: one object a line."""
+    log_level: LogLevel = LogLevel.INFO
+    """The least serious line that is written."""
+
+    @field_validator("base_path")
+    @classmethod
+    def _check_base_path(cls, value: str) -> str:
+        path = f"{value.rstrip('/')}/"
+        if not _BASE_PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
+            raise ValueError('write a path like "/files/"')
+        return path
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: str) -> str:
+        if value.partition("://")[0] not in _DATABASE_SCHEMES or "://" not in value:
+            raise ValueError('write "postgresql://user:password@host/name" or "sqlite:///path"')
+        return value
+
+    @field_validator("node")
+    @classmethod
+    def _check_node(cls, value: str | None) -> str | None:
+        if value is not None and not NODE_PATTERN.fullmatch(value):
+            raise ValueError('write up to 16 of a-z, 0-9 and "-", as in "upload-1"')
+        return value
+
+    @field_validator("s3_bucket")
+    @classmethod
+    def _check_bucket(cls, value: str) -> str:
+        if value and not _BUCKET.fullmatch(value):
+            raise ValueError('write the name of a bucket, as in "my-uploads"')
+        return value
+
+    @field_validator("s3_prefix")
+    @classmethod
+    def _check_prefix(cls, value: str) -> str:
+        strange = not value.isprintable() or {"", ".", ".."} & set(value.split("/")[:-1])
+        if value and (strange or len(value) > 512):
+            raise ValueError('write a prefix like "incoming/", without a slash in front')
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin != "*" and f"{parts.scheme}://{parts.netloc}" != origin:
+                raise ValueError('write "*" or origins like "https://app.example.com" (no path)')
+        return value
+
+    @field_validator("inline_types")
+    @classmethod
+    def _check_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        types = tuple(item.lower() for item in value)
+        if not all(_MEDIA_TYPE.fullmatch(item) for item in types):
+            raise ValueError('write media types like "image/png, video/*"')
+        return types
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.max_lifetime < self.expires_in:
+            raise ValueError(
+                f"max_lifetime is {show_duration(self.max_lifetime)}, expires_in is "
+                f"{show_duration(self.expires_in)}: write a max_lifetime at least as long"
+            )
+        if self.max_part_size < self.part_size:
+            raise ValueError(
+                f"max_part_size is {show_size(self.max_part_size)}, part_size is "
+                f"{show_size(self.part_size)}: write a part_size that is not larger"
+            )
+        if self.demo_page and self.base_path == "/":
+            raise ValueError('the demo page needs "/": set base_path to "/files/" or demo_page off')
+        return self
+
+    def node_name(self) -> str:
+        """The node's name: `node`, or the one kept in `data_dir`, made at the first call.
+
+        Several processes may call it at once; all get the same name.
+
+        Raises:
+            SettingsError: the folder cannot be written, or its file holds something else.
+        """
+        if self.node is not None:
+            return self.node
+        path = self.data_dir / NODE_FILE
+        try:
+            return _read_node(path) or _make_node(path)
+        except OSError as error:
+            raise SettingsError(
+                f"The node's name cannot be kept in data_dir ({error.strerror}): "
+                f"make the folder writable, or write {ENV_PREFIX}NODE=name"
+            ) from error
+
+    def store_limits(self) -> StoreLimits:
+        """What the store allows, for the part plan."""
+        return StoreLimits(
+            part_size=self.part_size,
+            max_parts=self.max_parts,
+            max_part_size=self.max_part_size,
+            max_object_size=self.max_object_size,
+            equal_parts=self.equal_parts,
+        )
+
+    def masked(self) -> dict[str, object]:
+        """All values, fit to be shown: the database's password is `***`."""
+        return dict(self.__repr_args__())
+
+    def __repr_args__(self) -> list[tuple[str, Any]]:
+        return [
+            (name, mask_url(value) if name == "database_url" else value)
+            for name, value in ((name, getattr(self, name)) for name in type(self).model_fields)
+        ]
+
+    def __str__(self) -> str:
+        return repr(self)
+
+
+SECTIONS: Mapping[str, tuple[str, str]] = {
+    "The server": ("host", "demo_page"),
+    "State on this node": ("data_dir", "sqlite_synchronous"),
+    "The store": ("s3_bucket", "s3_deadline_s"),
+    "Sizes and limits": ("part_size", "memory_budget"),
+    "Promises and times": ("tail_fsync", "shutdown_timeout"),
+    "Downloads": ("download", "inline_types"),
+    "Logs": ("log_format", "log_level"),
+}
+"""Headings of the reference and of `--help`: the first and last field under each."""
+
+
+def section(title: str) -> tuple[str, ...]:
+    """Names of the fields under a heading of SECTIONS, in order."""
+    names = list(Settings.model_fields)
+    first, last = SECTIONS[title]
+    return tuple(names[names.index(first) : names.index(last) + 1])
+
+
+def mask_url(url: str) -> str:
+    """The database URL without its password, in the authority or the query."""
+    return _SECRET_QUERY.sub(r"\g<1>***", _PASSWORD.sub(r"\g<1>:***@", url))
+
+
+def _read_node(path: Path) -> str | None:
+    try:
+        name = path.read_text(encoding="ascii", errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    if not NODE_PATTERN.fullmatch(name):
+        raise SettingsError(
+            f"The file {path.name!r} in data_dir does not hold a node's name: delete it to get a "
+            f"new one, or write {ENV_PREFIX}NODE=name"
+        )
+    return name
+
+
+def _make_node(path: Path) -> str:
+    """Makes the file whole or not at all: whoever links first wins, the others read it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    alphabet = string.ascii_lowercase + string.digits
+    name = "n-" + "".join(secrets.choice(alphabet) for _ in range(8))
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        with draft.open("x", encoding="ascii") as file:
+            file.write(name + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        path.hardlink_to(draft)
+    except FileExistsError:
+        return _read_node(path) or name
+    finally:
+        draft.unlink(missing_ok=True)
+    return name
