@@ -1,0 +1,104 @@
+# `make run` and `make test` set up what they need. Only sh, make and Python 3.11 or later are
+# assumed; npm where a page is built or a JavaScript client is tested.
+#
+#   PYTHON=python3.13 VENV=.venv-3.13   another interpreter
+#   ARGS="--port 9000"                  flags for `make run`
+#   PYTEST_ARGS="-k resume -x"          flags for `make test`
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCK := requirements.lock
+WEB := tusd_py/demo/web
+STATIC := tusd_py/demo/static
+WEB_SOURCES := $(WEB)/package.json $(WEB)/package-lock.json $(wildcard $(WEB)/*.mjs $(WEB)/src/*)
+NODE_CLIENTS := $(patsubst %/package-lock.json,%,$(wildcard tests/clients/*/package-lock.json))
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup web test check format bench lock clean
+
+help:
+	@echo 'make run     start everything on this machine and say where the page is'
+	@echo 'make test    set up everything and run all tests'
+	@echo 'make check   formatting, lint, types, layers and unit tests'
+	@echo 'make setup   only set up; make web: only build the page; make format; make lock; make clean'
+
+run: $(VENV)/.installed
+	@if command -v npm >/dev/null 2>&1; then \
+	  $(MAKE) --no-print-directory web || \
+	    echo 'The page could not be built; a plain page says so. Uploads work all the same.'; \
+	fi
+	@exec $(BIN)/tusd-py dev $(ARGS)
+
+setup: $(VENV)/.installed-dev
+
+web: $(STATIC)/.built
+
+test: setup $(addsuffix /node_modules/.installed,$(NODE_CLIENTS))
+	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory web; fi
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup
+	@if [ -f bench/run.py ]; then $(BIN)/python bench/run.py $(ARGS); \
+	else echo 'There is no benchmark yet: bench/run.py is missing.'; fi
+
+# Everything the tests and the program need, as the newest versions that Python 3.11 can have.
+lock:
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip --quiet install --upgrade pip
+	$(VENV)-lock/bin/python -m pip --quiet install -e '.[embedded,postgres]' --group dev
+	{ sed -n '/^#/p' $(LOCK); \
+	  $(VENV)-lock/bin/python -m pip freeze --exclude-editable; } > $(LOCK).new
+	mv $(LOCK).new $(LOCK)
+	rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) $(STATIC) $(WEB)/node_modules $(addsuffix /node_modules,$(NODE_CLIENTS)) \
+	  build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo 'Python is missing: install Python 3.11 or later, or write make PYTHON=...'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is too old: Python 3.11 or later is needed; write make PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo 'The environment could not be made; on Debian: apt install python3-venv'; exit 1; }
+	@$(PIP) install 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.python pyproject.toml $(LOCK)
+	@echo 'Installing into $(VENV) ...'
+	@$(PIP) install -c $(LOCK) -e '.[embedded,postgres]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.python pyproject.toml $(LOCK)
+	@echo 'Installing into $(VENV), with what the tests need ...'
+	@$(PIP) install -c $(LOCK) -e '.[embedded,postgres]' --group dev
+	@touch $(VENV)/.installed $@
+
+$(STATIC)/.built: $(WEB_SOURCES)
+	@echo 'Building the page ...'
+	@cd $(WEB) && npm ci --silent --no-audit --no-fund && npm run --silent build
+	@touch $@
+
+%/node_modules/.installed: %/package-lock.json
+	@echo 'Installing the JavaScript clients of $* ...'
+	@cd $* && npm ci --silent --no-audit --no-fund
+	@touch $@
