@@ -10,10 +10,9 @@ import secrets
 import string
 from collections.abc import Mapping
 from datetime import timedelta
-from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -90,58 +89,13 @@ Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(_split)]
 
 
-class AddressingStyle(StrEnum):
-    """Where the bucket's name stands in a request to the store."""
-
-    AUTO = "auto"
-    PATH = "path"
-    VIRTUAL = "virtual"
-
-
-class Checksum(StrEnum):
-    """What proves a part's bytes to the store."""
-
-    CRC32 = "crc32"
-    MD5 = "md5"
-    NONE = "none"
-
-
-class TailLoss(StrEnum):
-    """What to do when acknowledged bytes are not on this node."""
-
-    FAIL = "fail"
-    REWIND = "rewind"
-
-
-class Download(StrEnum):
-    """What GET on a finished upload does."""
-
-    REDIRECT = "redirect"
-    STREAM = "stream"
-    OFF = "off"
-
-
-class LogFormat(StrEnum):
-    """How a log line looks."""
-
-    CONSOLE = "console"
-    JSON = "json"
-
-
-class LogLevel(StrEnum):
-    """The least serious line that is written."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class Synchronous(StrEnum):
-    """SQLite's `PRAGMA synchronous`."""
-
-    FULL = "FULL"
-    NORMAL = "NORMAL"
+AddressingStyle = Literal["auto", "path", "virtual"]
+Checksum = Literal["crc32", "md5", "none"]
+TailLoss = Literal["fail", "rewind"]
+Download = Literal["redirect", "stream", "off"]
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Synchronous = Literal["FULL", "NORMAL"]
 
 
 class Settings(BaseModel):
@@ -191,7 +145,7 @@ class Settings(BaseModel):
     Default: `tusd.sqlite3` in `data_dir`."""
     database_pool_size: int = Field(default=10, ge=1, le=1000)
     """Connections to PostgreSQL that one process may hold."""
-    sqlite_synchronous: Synchronous = Synchronous.FULL
+    sqlite_synchronous: Synchronous = "FULL"
     """`FULL` keeps what was acknowledged through a power loss; `NORMAL` is faster and may not."""
 
     # -- The store
@@ -206,14 +160,14 @@ class Settings(BaseModel):
     """Begins the key of every object, as in `incoming/`."""
     s3_public_endpoint: Endpoint | None = None
     """Address of the store as clients see it, for download links. Default: `s3_endpoint`."""
-    s3_addressing_style: AddressingStyle = AddressingStyle.AUTO
+    s3_addressing_style: AddressingStyle = "auto"
     """`path` puts the bucket into the path, `virtual` into the host name."""
-    s3_checksum: Checksum = Checksum.CRC32
+    s3_checksum: Checksum = "crc32"
     """Checksum sent with every part. `md5` for older stores that do not know CRC-32."""
     s3_max_connections: int = Field(default=16, ge=1, le=1024)
     """Connections to the store that one process may hold: the number of parts in flight."""
-    s3_deadline_s: Seconds = Field(default=60.0, ge=1)
-    """Seconds after which a failing request to the store is no longer retried."""
+    s3_deadline_s: Seconds = Field(default=30.0, ge=1)
+    """Seconds after which a failing request to the store is not tried again."""
 
     # -- Sizes and limits
     part_size: Size = Field(default=MIN_PART_SIZE, ge=MIN_PART_SIZE)
@@ -235,7 +189,7 @@ class Settings(BaseModel):
     # -- Promises and times
     tail_fsync: bool = True
     """Flush acknowledged bytes to the disk, so that they survive a power loss."""
-    tail_loss: TailLoss = TailLoss.FAIL
+    tail_loss: TailLoss = "fail"
     """When acknowledged bytes are not on this node: `fail` answers 503 until they are, `rewind`
     moves the offset back to what the store has."""
     expires_in: Duration = Field(default=timedelta(hours=24), ge=timedelta(seconds=1))
@@ -252,16 +206,16 @@ class Settings(BaseModel):
     """Time that running requests get to end when the server is told to stop."""
 
     # -- Downloads
-    download: Download = Download.REDIRECT
+    download: Download = "redirect"
     """GET on a finished upload: `redirect` to a signed address at the store, `stream` through this
     server, or `off`."""
     inline_types: Names = ()
     """Media types that a browser may show instead of saving, as in `image/png, video/*`."""
 
     # -- Logs
-    log_format: LogFormat = LogFormat.CONSOLE
+    log_format: LogFormat = "console"
     """`console` for people, `json` for machines: one object a line."""
-    log_level: LogLevel = LogLevel.INFO
+    log_level: LogLevel = "info"
     """The least serious line that is written."""
 
     @field_validator("base_path")

@@ -103,7 +103,7 @@ def _advice(detail: ErrorDetails) -> str:
     match detail["type"]:
         case "value_error":
             return str(context["error"])
-        case "enum":
+        case "literal_error":
             choices = str(context["expected"]).replace(" or ", ", ").replace("'", "")
             return f"write one of {choices}"
         case "int_parsing" | "int_type" | "int_from_float":
