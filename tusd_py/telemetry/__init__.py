@@ -1,1 +1,1 @@
-"""."""
+"""Telling what happens: logs, and later counters. Knows no use case."""
