@@ -1,0 +1,219 @@
+"""Work that changes a session: functions of a connection, each one transaction.
+
+Owns what a commit point does and how a refused one is explained. Knows no thread and no driver.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tusd_storage.errors import (
+    InvalidPart,
+    InvalidTransition,
+    LeaseHeld,
+    LeaseLost,
+    Rejected,
+    SessionUnknown,
+    StorageError,
+)
+from tusd_storage.lifecycle import ASSET_EDGES
+from tusd_storage.records import Append, Asset, AssetState, Completion, SessionState, UploadSession
+from tusd_storage.sql.calls import Connection
+from tusd_storage.sql.rows import ASSET, SESSION, maybe_micros, micros, part_params, to_json
+from tusd_storage.sql.statements import Statements
+
+_ACQUIRE_TRIES = 3  # the lease may come free between the attempt and the look at its holder
+
+
+def find(sql: Statements, connection: Connection, session_id: str) -> UploadSession | None:
+    """The row, or None."""
+    row = connection.execute(sql.get, {"id": session_id}).fetchone()
+    return None if row is None else SESSION.read(row)
+
+
+def _found(sql: Statements, connection: Connection, session_id: str) -> UploadSession:
+    session = find(sql, connection, session_id)
+    if session is None:
+        raise SessionUnknown(session_id)
+    return session
+
+
+def _first(connection: Connection, statement: str, params: Mapping[str, object]) -> Any:
+    """The one row a statement returns, or None; the statement is stepped to its end."""
+    rows = connection.execute(statement, params).fetchall()
+    return rows[0] if rows else None
+
+
+def create(
+    sql: Statements, connection: Connection, session: UploadSession, asset: Asset | None
+) -> None:
+    """Both rows, the asset first: the session refers to it."""
+    if asset is not None:
+        connection.execute(sql.insert_asset, ASSET.params(asset))
+    connection.execute(sql.insert_session, SESSION.params(session))
+
+
+def acquire(sql: Statements, connection: Connection, params: Mapping[str, object]) -> UploadSession:
+    """The row with the new lease. Raises SessionUnknown, LeaseHeld."""
+    session_id = str(params["id"])
+    for left in reversed(range(_ACQUIRE_TRIES)):
+        if (row := _first(connection, sql.acquire, params)) is not None:
+            return SESSION.read(row)
+        held = _found(sql, connection, session_id)
+        if held.lease_holder is not None and held.lease_until is not None:
+            raise LeaseHeld(
+                session_id,
+                holder=held.lease_holder,
+                epoch=held.lease_epoch,
+                until=held.lease_until,
+            )
+        if not left:
+            raise LeaseLost(session_id)
+    raise AssertionError("unreachable")
+
+
+def refusal(session: UploadSession, epoch: object, target: str) -> StorageError:
+    """Why a write with this epoch, and nothing else to compare, changed no row."""
+    if session.lease_epoch != epoch:
+        return LeaseLost(session.id)
+    return InvalidTransition(f"session {session.id}", source=session.state, target=target)
+
+
+def append(sql: Statements, connection: Connection, commit: Append) -> None:
+    """Moves the row, then adds its ledger rows."""
+    statement = sql.append.get((commit.state, commit.release))
+    if statement is None:
+        raise refusal(_found(sql, connection, commit.id), commit.epoch, commit.state)
+    before = _ledger_before(commit)
+    params = {
+        "id": commit.id,
+        "epoch": commit.epoch,
+        "from_offset": commit.from_offset,
+        "to_offset": commit.to_offset,
+        "parts": len(commit.parts),
+        "before": before,
+        "size": sum(part.size for part in commit.parts),
+        "parts_crc32": commit.parts_crc32,
+        "tail_node": commit.tail_node,
+        "tail_crc32": commit.tail_crc32,
+        "length": commit.length,
+        "expires_at": maybe_micros(commit.expires_at),
+        "now": micros(commit.now),
+    }
+    if _first(connection, statement, params) is None:
+        raise _append_refusal(_found(sql, connection, commit.id), commit, before)
+    for part in commit.parts:
+        connection.execute(sql.insert_part, part_params(commit.id, part))
+
+
+def _ledger_before(commit: Append) -> int:
+    """How many parts the ledger must have for this commit to continue it without a gap."""
+    if not commit.parts:
+        return 0
+    first = commit.parts[0].number
+    for expected, part in enumerate(commit.parts, start=first):
+        if part.number != expected:
+            raise InvalidPart(
+                f"upload {commit.id}: the commit has part {part.number} for {expected}"
+            )
+    return first - 1
+
+
+def _append_refusal(session: UploadSession, commit: Append, before: int) -> StorageError:
+    if session.lease_epoch != commit.epoch or session.offset != commit.from_offset:
+        return LeaseLost(session.id)
+    if commit.parts and session.parts_count != before:
+        return InvalidPart(
+            f"upload {session.id}: part {before + 1} does not follow part {session.parts_count}"
+        )
+    return refusal(session, commit.epoch, commit.state)
+
+
+def opened(sql: Statements, connection: Connection, params: Mapping[str, object]) -> None:
+    """Records the multipart upload; a session that is over takes none any more."""
+    if _first(connection, sql.opened, params) is None:
+        session = _found(sql, connection, str(params["id"]))
+        raise refusal(session, params["epoch"], SessionState.UPLOADING)
+
+
+def complete(sql: Statements, connection: Connection, done: Completion) -> UploadSession:
+    """Session, asset and job; or the row as it is when it is completed already."""
+    params = {
+        "id": done.id,
+        "epoch": done.epoch,
+        "size": done.size,
+        "etag": done.etag,
+        "crc32": done.crc32,
+        "now": micros(done.now),
+    }
+    row = _first(connection, sql.complete[done.release], params)
+    if row is None:
+        session = _found(sql, connection, done.id)
+        if session.state is not SessionState.COMPLETED:
+            raise refusal(session, done.epoch, SessionState.COMPLETED)
+        return session
+    session = SESSION.read(row)
+    if session.asset_id is not None:
+        _promote(sql, connection, session.asset_id, done)
+    return session
+
+
+def _promote(sql: Statements, connection: Connection, asset_id: str, done: Completion) -> None:
+    now = micros(done.now)
+    asset = {"id": asset_id, "size": done.size, "content_type": done.content_type, "now": now}
+    if _first(connection, sql.validate_asset, asset) is None:
+        raise _asset_refusal(sql, connection, asset_id, AssetState.VALIDATING)
+    job = {
+        "id": done.job_id,
+        "subject": asset_id,
+        "payload": to_json({"session_id": done.id}),
+        "now": now,
+    }
+    connection.execute(sql.insert_promotion, job)
+
+
+def close(
+    sql: Statements, connection: Connection, state: SessionState, params: Mapping[str, object]
+) -> UploadSession:
+    """Ends a session that did not complete. Closing it the same way again updates the reasons."""
+    statement = sql.close.get(state)
+    row = _first(connection, statement, params) if statement is not None else None
+    if row is None:
+        session = _found(sql, connection, str(params["id"]))
+        raise refusal(session, params["epoch"], state)
+    return SESSION.read(row)
+
+
+def delete(sql: Statements, connection: Connection, params: Mapping[str, object]) -> None:
+    """Marks a completed session; a second time updates the reason only."""
+    if _first(connection, sql.delete, params) is None:
+        session = _found(sql, connection, str(params["id"]))
+        raise refusal(session, params["epoch"], "deleted")
+
+
+def find_asset(sql: Statements, connection: Connection, asset_id: str) -> Asset | None:
+    """The row, or None."""
+    row = connection.execute(sql.asset, {"id": asset_id}).fetchone()
+    return None if row is None else ASSET.read(row)
+
+
+def settle_asset(
+    sql: Statements, connection: Connection, state: AssetState, params: Mapping[str, object]
+) -> Asset:
+    """Moves a validating asset to its end, or finds it there."""
+    row = _first(connection, sql.settle_asset, {**params, "state": state})
+    if row is not None:
+        return ASSET.read(row)
+    asset_id = str(params["id"])
+    asset = find_asset(sql, connection, asset_id)
+    if asset is not None and asset.state is state and not ASSET_EDGES[state]:
+        return asset
+    raise _asset_refusal(sql, connection, asset_id, state)
+
+
+def _asset_refusal(
+    sql: Statements, connection: Connection, asset_id: str, target: AssetState
+) -> StorageError:
+    asset = find_asset(sql, connection, asset_id)
+    if asset is None:
+        return Rejected(f"no asset {asset_id}")
+    return InvalidTransition(f"asset {asset_id}", source=asset.state, target=target)

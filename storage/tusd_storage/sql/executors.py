@@ -1,0 +1,50 @@
+"""What executes a piece of work on a database: the port between the stores and the two engines.
+
+Owns the promise below and the choice of the engine. Knows no table and no driver.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Engine
+
+from tusd_storage.sql.calls import Connection
+from tusd_storage.sql.engine import SQLITE
+
+T = TypeVar("T")
+
+
+class Executor(Protocol):
+    """Runs functions on driver connections, in threads of its own.
+
+    The work is a plain function of a connection. It must not keep the connection, and it may be
+    run again from its start when the database rolled it back: no effects beside the database.
+    Driver errors come out as the taxonomy; what the work itself raises comes out as it is.
+    """
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Statements that change nothing."""
+        ...
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """One changing statement, perhaps with reads behind it."""
+        ...
+
+    async def transaction(self, work: Callable[[Connection], T]) -> T:
+        """Several changing statements: all happen or none."""
+        ...
+
+    async def aclose(self) -> None:
+        """Work under way finishes first; later calls raise StateUnavailable."""
+        ...
+
+
+def make_executor(engine: Engine, *, pool_size: int) -> Executor:
+    """The executor for the engine's database."""
+    if engine.dialect.name == SQLITE:
+        from tusd_storage.sql.sqlite import SqliteExecutor
+
+        return SqliteExecutor(engine)
+    from tusd_storage.sql.postgresql import PostgresExecutor
+
+    return PostgresExecutor(engine, pool_size=pool_size)

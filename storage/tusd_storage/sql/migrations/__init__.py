@@ -1,0 +1,1 @@
+"""Alembic: `env` runs, `versions` holds one module for each revision."""

@@ -1,0 +1,104 @@
+"""Executes on PostgreSQL: threads that hold one connection each.
+
+Owns round trips, retries and broken connections. Knows no table. A single statement is its own
+transaction (autocommit, one round trip); several are sent through a pipeline. Isolation is READ
+COMMITTED: every write here is one compare-and-swap on one row.
+"""
+
+import asyncio
+from collections.abc import Callable
+from select import POLLIN, poll
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.pool import PoolProxiedConnection
+
+from tusd_storage.sql.calls import Answer, Call, Connection, Threads, join
+from tusd_storage.sql.errors import classify, closed, is_retryable
+
+T = TypeVar("T")
+
+_TRIES = 5  # a deadlock or serialization failure was rolled back whole; then again
+
+
+class _Worker:
+    """Runs calls on its own connection, and gets a new one when that has broken."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._held: PoolProxiedConnection | None = None
+
+    def run(self, call: Call[Any]) -> Answer:
+        for left in reversed(range(_TRIES)):
+            try:
+                return Answer(call, self._once(call))
+            except Exception as error:
+                self._drop_if_broken()
+                if not (left and is_retryable(error)):
+                    return Answer(call, error=classify(error) or error)
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def _once(self, call: Call[Any]) -> object:
+        connection = self._open()
+        if not call.atomic:
+            return call.work(connection)
+        # The pipeline sends BEGIN with the first statement and COMMIT with the last.
+        with connection.pipeline(), connection.transaction():
+            return call.work(connection)
+
+    def _open(self) -> Any:
+        """The connection; a server that went away since the last call is noticed here."""
+        if self._held is not None and self._is_stale(self._held.driver_connection):
+            self.close()
+        if self._held is None:
+            self._held = self._engine.raw_connection()
+        return self._held.driver_connection
+
+    @staticmethod
+    def _is_stale(connection: Any) -> bool:
+        """Whether the server has closed an idle connection. Costs one system call.
+
+        An idle connection has nothing to say but a notice or its end.
+        """
+        if connection.closed:
+            return True
+        waiting = poll()  # not select(): that fails beyond 1024 open files
+        waiting.register(connection.fileno(), POLLIN)
+        return bool(waiting.poll(0))
+
+    def _drop_if_broken(self) -> None:
+        held = self._held
+        if held is not None and getattr(held.driver_connection, "broken", True):
+            self.close()
+
+
+class PostgresExecutor:
+    """`Executor` on one PostgreSQL database."""
+
+    def __init__(self, engine: Engine, *, pool_size: int) -> None:
+        self._engine = engine
+        self._threads = Threads("sql", pool_size, lambda: _Worker(engine))
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        return await self._run(work, atomic=False)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        return await self._run(work, atomic=False)
+
+    async def transaction(self, work: Callable[[Connection], T]) -> T:
+        return await self._run(work, atomic=True)
+
+    async def aclose(self) -> None:
+        await join(self._threads.close())
+        self._engine.dispose()
+
+    async def _run(self, work: Callable[[Connection], T], *, atomic: bool) -> T:
+        call: Call[T] = Call(work, asyncio.get_running_loop().create_future(), atomic)
+        if not self._threads.submit(call):
+            raise closed()
+        return await call.future

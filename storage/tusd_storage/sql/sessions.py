@@ -1,0 +1,161 @@
+"""`SessionStore` on an executor: each method is one hop to a thread and one transaction.
+
+Owns the translation of arguments into parameters. Knows no driver; what a transaction does is in
+`commits`.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from functools import partial
+
+from tusd_storage.records import Append, Asset, Completion, Part, SessionState, UploadSession
+from tusd_storage.sql import commits
+from tusd_storage.sql.calls import Connection
+from tusd_storage.sql.executors import Executor
+from tusd_storage.sql.rows import PART, SESSION, micros
+from tusd_storage.sql.statements import Statements
+
+
+class SqlSessions:
+    """See `tusd_storage.ports.SessionStore` for what each method promises."""
+
+    def __init__(self, executor: Executor, sql: Statements) -> None:
+        self._executor = executor
+        self._sql = sql
+
+    async def create(self, session: UploadSession, asset: Asset | None) -> None:
+        work = partial(commits.create, self._sql, session=session, asset=asset)
+        if asset is None:
+            await self._executor.write(work)
+        else:
+            await self._executor.transaction(work)
+
+    async def get(self, session_id: str) -> UploadSession | None:
+        return await self._executor.read(
+            lambda connection: commits.find(self._sql, connection, session_id)
+        )
+
+    async def get_many(self, session_ids: Collection[str]) -> dict[str, UploadSession]:
+        params = {"ids": self._sql.listed(session_ids)}
+
+        def work(connection: Connection) -> dict[str, UploadSession]:
+            rows = connection.execute(self._sql.get_many, params).fetchall()
+            return {session.id: session for session in map(SESSION.read, rows)}
+
+        return await self._executor.read(work) if session_ids else {}
+
+    async def acquire(
+        self,
+        session_id: str,
+        *,
+        holder: str,
+        now: datetime,
+        until: datetime,
+        over: str | None = None,
+    ) -> UploadSession:
+        params = {
+            "id": session_id,
+            "holder": holder,
+            "now": micros(now),
+            "until": micros(until),
+            "over": over,
+        }
+        return await self._executor.write(
+            lambda connection: commits.acquire(self._sql, connection, params)
+        )
+
+    async def want(self, session_id: str, epoch: int) -> None:
+        await self._execute(self._sql.want, id=session_id, epoch=epoch)
+
+    async def wanted(self, holder: str) -> list[str]:
+        def work(connection: Connection) -> list[str]:
+            rows = connection.execute(self._sql.wanted, {"holder": holder}).fetchall()
+            return [session_id for (session_id,) in rows]
+
+        return await self._executor.read(work)
+
+    async def renew(self, holder: str, until: datetime) -> set[str]:
+        params = {"holder": holder, "until": micros(until)}
+
+        def work(connection: Connection) -> set[str]:
+            rows = connection.execute(self._sql.renew, params).fetchall()
+            return {session_id for (session_id,) in rows}
+
+        return await self._executor.write(work)
+
+    async def release(self, session_id: str, epoch: int) -> None:
+        await self._execute(self._sql.release, id=session_id, epoch=epoch)
+
+    async def opened(self, session_id: str, epoch: int, upload_id: str) -> None:
+        params = {"id": session_id, "epoch": epoch, "upload_id": upload_id}
+        await self._executor.write(lambda connection: commits.opened(self._sql, connection, params))
+
+    async def append(self, commit: Append) -> None:
+        work = partial(commits.append, self._sql, commit=commit)
+        if commit.parts:
+            await self._executor.transaction(work)
+        else:
+            await self._executor.write(work)
+
+    async def parts(self, session_id: str) -> list[Part]:
+        def work(connection: Connection) -> list[Part]:
+            rows = connection.execute(self._sql.parts, {"id": session_id}).fetchall()
+            return [PART.read(row) for row in rows]
+
+        return await self._executor.read(work)
+
+    async def complete(self, completion: Completion) -> UploadSession:
+        return await self._executor.transaction(
+            lambda connection: commits.complete(self._sql, connection, completion)
+        )
+
+    async def close(
+        self,
+        session_id: str,
+        epoch: int,
+        *,
+        state: SessionState,
+        failure: str | None,
+        cleanup_reason: str | None,
+        now: datetime,
+    ) -> UploadSession:
+        params = {
+            "id": session_id,
+            "epoch": epoch,
+            "failure": failure,
+            "cleanup_reason": cleanup_reason,
+            "now": micros(now),
+        }
+        return await self._executor.write(
+            lambda connection: commits.close(self._sql, connection, state, params)
+        )
+
+    async def delete(
+        self, session_id: str, epoch: int, *, cleanup_reason: str | None, now: datetime
+    ) -> None:
+        params = {
+            "id": session_id,
+            "epoch": epoch,
+            "cleanup_reason": cleanup_reason,
+            "now": micros(now),
+        }
+        await self._executor.write(lambda connection: commits.delete(self._sql, connection, params))
+
+    async def asset(self, asset_id: str) -> Asset | None:
+        return await self._executor.read(
+            lambda connection: commits.find_asset(self._sql, connection, asset_id)
+        )
+
+    async def ping(self) -> None:
+        await self._executor.read(lambda connection: connection.execute("SELECT 1").fetchone())
+
+    async def aclose(self) -> None:
+        await self._executor.aclose()
+
+    async def _execute(self, statement: str, **params: object) -> None:
+        """One changing statement whose result nobody reads."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(statement, params)
+
+        await self._executor.write(work)

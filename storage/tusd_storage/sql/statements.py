@@ -1,0 +1,221 @@
+# ruff: noqa: S608 - nothing that comes from outside is ever part of a statement's text
+"""Every statement, as text, compiled once for each dialect.
+
+Owns the SQL. Knows no connection and no record: select lists come from `rows`, conditions that an
+index must match from `tables`. Parameters are named; a compiled statement goes straight to the
+driver, so a call pays for no compiler and no result machinery.
+"""
+
+import json
+from collections.abc import Collection
+
+from sqlalchemy import Dialect, text
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+from tusd_storage.lifecycle import OPEN, TERMINAL, sources_of
+from tusd_storage.records import AssetState, SessionState
+from tusd_storage.sql.engine import SQLITE
+from tusd_storage.sql.rows import ASSET, JOB, NODE, PART, SESSION
+from tusd_storage.sql.tables import DUE, EXPIRABLE, PROMOTION, UNCLEAN, UNFINISHED, WANTED, listed
+
+_S = SESSION.select_list()
+_FREE = "lease_holder = NULL, lease_until = NULL, lease_wanted = 0, lease_stolen = 0"
+
+
+def closing_sources(target: SessionState) -> frozenset[SessionState]:
+    """From where a session may go to `target`, or stay there."""
+    return sources_of(target) | {target}
+
+
+def completing_sources() -> frozenset[SessionState]:
+    """From where a session reaches `completed`, by way of `verifying`."""
+    return sources_of(SessionState.COMPLETED) | sources_of(SessionState.VERIFYING)
+
+
+class Statements:
+    """All statements for one dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._sqlite = dialect.name == SQLITE
+        self._dialect = SQLiteDialect_pysqlite(paramstyle="named") if self._sqlite else dialect
+        self._sessions()
+        self._commits()
+        self._listings()
+        self._assets_and_nodes()
+        self._jobs()
+
+    def listed(self, values: Collection[str]) -> object:
+        """A parameter for `_member`: any number of values in one."""
+        return json.dumps(list(values)) if self._sqlite else list(values)
+
+    def _member(self, column: str, param: str) -> str:
+        if self._sqlite:
+            return f"{column} IN (SELECT value FROM json_each(:{param}))"
+        return f"{column} = ANY(CAST(:{param} AS TEXT[]))"
+
+    def _compile(self, sql: str) -> str:
+        return str(text(sql).compile(dialect=self._dialect))
+
+    def _sessions(self) -> None:
+        one = self._compile
+        self.insert_session = one(f"INSERT INTO upload_sessions {SESSION.insert_values()}")
+        self.get = one(f"SELECT {_S} FROM upload_sessions WHERE id = :id")
+        self.get_many = one(f"SELECT {_S} FROM upload_sessions WHERE {self._member('id', 'ids')}")
+        self.parts = one(
+            f"SELECT {PART.select_list()} FROM upload_parts WHERE session_id = :id ORDER BY number"
+        )
+        self.acquire = one(
+            "UPDATE upload_sessions SET"
+            " lease_stolen = CASE WHEN lease_holder IS NULL THEN 0 ELSE 1 END,"
+            " lease_holder = :holder, lease_until = :until,"
+            " lease_epoch = lease_epoch + 1, lease_wanted = 0"
+            " WHERE id = :id AND"
+            " (lease_holder IS NULL OR lease_until <= :now OR lease_holder = :over)"
+            f" RETURNING {_S}"
+        )
+        self.want = one(
+            "UPDATE upload_sessions SET lease_wanted = 1 WHERE id = :id"
+            " AND lease_epoch = :epoch AND lease_holder IS NOT NULL AND lease_wanted = 0"
+        )
+        self.wanted = one(
+            f"SELECT id FROM upload_sessions WHERE lease_holder = :holder AND {WANTED} ORDER BY id"
+        )
+        self.renew = one(
+            "UPDATE upload_sessions SET lease_until = :until WHERE lease_holder = :holder"
+            " RETURNING id"
+        )
+        self.release = one(
+            f"UPDATE upload_sessions SET {_FREE} WHERE id = :id AND lease_epoch = :epoch"
+        )
+        self.opened = one(
+            "UPDATE upload_sessions SET upload_id = :upload_id WHERE id = :id"
+            f" AND lease_epoch = :epoch AND state IN {listed(OPEN)} RETURNING id"
+        )
+
+    def _commits(self) -> None:
+        self.append = {
+            (state, release): self._append(state, release)
+            for state in OPEN
+            for release in (False, True)
+        }
+        self.insert_part = self._compile(
+            "INSERT INTO upload_parts (session_id, number, size, etag, crc32)"
+            " VALUES (:session_id, :number, :size, :etag, :crc32)"
+        )
+        self.complete = {release: self._complete(release) for release in (False, True)}
+        self.close = {state: self._close(state) for state in TERMINAL - {SessionState.COMPLETED}}
+        self.delete = self._compile(
+            "UPDATE upload_sessions SET deleted_at = COALESCE(deleted_at, :now),"
+            f" cleanup_reason = :cleanup_reason, updated_at = :now, {_FREE}"
+            " WHERE id = :id AND lease_epoch = :epoch AND state = 'completed' RETURNING id"
+        )
+
+    def _append(self, state: SessionState, release: bool) -> str:
+        return self._compile(
+            'UPDATE upload_sessions SET "offset" = :to_offset,'
+            " parts_count = parts_count + :parts, parts_size = parts_size + :size,"
+            " parts_crc32 = :parts_crc32, tail_node = :tail_node, tail_crc32 = :tail_crc32,"
+            f" length = COALESCE(length, :length), state = '{state}',"
+            f" expires_at = :expires_at, updated_at = :now{', ' + _FREE if release else ''}"
+            ' WHERE id = :id AND lease_epoch = :epoch AND "offset" = :from_offset'
+            f" AND state IN {listed(closing_sources(state))}"
+            " AND (:parts = 0 OR parts_count = :before) RETURNING id"
+        )
+
+    def _complete(self, release: bool) -> str:
+        return self._compile(
+            "UPDATE upload_sessions SET state = 'completed',"
+            ' "offset" = :size, length = :size, tail_node = NULL, tail_crc32 = 0,'
+            " etag = :etag, crc32 = :crc32, failure = NULL,"
+            f" completed_at = :now, updated_at = :now{', ' + _FREE if release else ''}"
+            " WHERE id = :id AND lease_epoch = :epoch"
+            f" AND state IN {listed(completing_sources())} RETURNING {_S}"
+        )
+
+    def _close(self, state: SessionState) -> str:
+        return self._compile(
+            f"UPDATE upload_sessions SET state = '{state}', failure = :failure,"
+            f" cleanup_reason = :cleanup_reason, updated_at = :now, {_FREE}"
+            " WHERE id = :id AND lease_epoch = :epoch"
+            f" AND state IN {listed(closing_sources(state))} RETURNING {_S}"
+        )
+
+    def _listings(self) -> None:
+        # Combinations as statements of their own: an optional condition would cost the index.
+        self.list_sessions = {
+            (by_state, by_owner): self._page(
+                *(["state = :state"] if by_state else []), *(["owner = :owner"] if by_owner else [])
+            )
+            for by_state in (False, True)
+            for by_owner in (False, True)
+        }
+        self.list_cleanup = self._page(UNCLEAN)
+        self.list_stuck = self._page(UNFINISHED, "(lease_until IS NULL OR lease_until <= :now)")
+        self.list_expired = self._compile(
+            f"SELECT {_S} FROM upload_sessions WHERE {EXPIRABLE} AND expires_at <= :now"
+            " AND (expires_at, id) > (:after_at, :after) ORDER BY expires_at, id LIMIT :limit"
+        )
+
+    def _page(self, *conditions: str) -> str:
+        where = " AND ".join([*conditions, "id > :after"])
+        return self._compile(
+            f"SELECT {_S} FROM upload_sessions WHERE {where} ORDER BY id LIMIT :limit"
+        )
+
+    def _assets_and_nodes(self) -> None:
+        asset, node = ASSET.select_list(), NODE.select_list()
+        self.insert_asset = self._compile(f"INSERT INTO assets {ASSET.insert_values()}")
+        self.asset = self._compile(f"SELECT {asset} FROM assets WHERE id = :id")
+        self.validate_asset = self._compile(
+            "UPDATE assets SET state = 'validating', size = :size,"
+            " content_type = COALESCE(:content_type, content_type), updated_at = :now"
+            " WHERE id = :id AND state = 'staged' RETURNING id"
+        )
+        ends = [AssetState.AVAILABLE, AssetState.QUARANTINED]
+        self.settle_asset = self._compile(
+            "UPDATE assets SET state = :state, reason = :reason, updated_at = :now"
+            f" WHERE id = :id AND state = 'validating' AND :state IN {listed(ends)}"
+            f" RETURNING {asset}"
+        )
+        self.seen = self._compile(
+            f"INSERT INTO nodes {NODE.insert_values()} ON CONFLICT (name) DO UPDATE SET"
+            " instance = excluded.instance, started_at = excluded.started_at,"
+            " seen_at = excluded.seen_at"
+        )
+        self.nodes = self._compile(f"SELECT {node} FROM nodes ORDER BY name")
+
+    def _jobs(self) -> None:
+        job = JOB.select_list()
+        mine = "WHERE id = :id AND locked_by = :worker AND state = 'running' RETURNING id"
+        unlocked = "locked_by = NULL, locked_until = NULL, updated_at = :now"
+        self.insert_promotion = self._compile(
+            f"INSERT INTO jobs ({job}, due_at) VALUES (:id, 'promote_asset', :subject, :payload,"
+            " 'queued', 0, :now, NULL, NULL, NULL, :now, :now, :now)"
+            f" ON CONFLICT (subject) WHERE {PROMOTION} DO NOTHING"
+        )
+        skip = "" if self._sqlite else " FOR UPDATE SKIP LOCKED"
+        self.claim = self._compile(
+            "UPDATE jobs SET state = 'running', attempts = attempts + 1, locked_by = :worker,"
+            " locked_until = :until, due_at = :until, updated_at = :now WHERE id IN"
+            f" (SELECT id FROM jobs WHERE {DUE} AND due_at <= :now"
+            f" AND {self._member('kind', 'kinds')}"
+            f" ORDER BY due_at, id LIMIT :limit{skip}) RETURNING {job}"
+        )
+        self.extend = self._compile(
+            f"UPDATE jobs SET locked_until = :until, due_at = :until {mine}"
+        )
+        self.succeed = self._compile(
+            f"UPDATE jobs SET state = 'done', due_at = NULL, error = NULL, {unlocked} {mine}"
+        )
+        self.retry = self._compile(
+            "UPDATE jobs SET state = 'queued', run_at = :run_at, due_at = :run_at,"
+            f" error = :error, {unlocked} {mine}"
+        )
+        self.bury = self._compile(
+            f"UPDATE jobs SET state = 'dead', due_at = NULL, error = :error, {unlocked} {mine}"
+        )
+        page = f"SELECT {job} FROM jobs WHERE id > :after"
+        self.jobs = {
+            False: self._compile(f"{page} ORDER BY id LIMIT :limit"),
+            True: self._compile(f"{page} AND state = :state ORDER BY id LIMIT :limit"),
+        }

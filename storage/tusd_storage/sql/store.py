@@ -1,0 +1,48 @@
+"""`SqlStore`: all SQL ports on one database.
+
+Owns the composition of engine, executor and statements. Knows no statement.
+"""
+
+from typing import TYPE_CHECKING
+
+from tusd_storage.sql.engine import Synchronous, make_engine
+from tusd_storage.sql.executors import Executor, make_executor
+from tusd_storage.sql.jobs import SqlJobs
+from tusd_storage.sql.listings import SqlListings
+from tusd_storage.sql.sessions import SqlSessions
+from tusd_storage.sql.statements import Statements
+
+if TYPE_CHECKING:
+    from tusd_storage.listing_ports import AssetSettling, NodeRegistry, SessionListing
+    from tusd_storage.ports import JobQueue, SessionStore
+
+
+class SqlStore(SqlSessions, SqlListings, SqlJobs):
+    """Sessions, listings and jobs in one database. Use `connect`."""
+
+    def __init__(self, executor: Executor, sql: Statements) -> None:
+        super().__init__(executor, sql)
+
+    @classmethod
+    def connect(
+        cls, url: str, *, pool_size: int = 10, synchronous: Synchronous = "FULL"
+    ) -> "SqlStore":
+        """A store for `sqlite:////absolute/path.db` or `postgresql://…`; `aclose` it.
+
+        `pool_size` bounds the connections to PostgreSQL; `synchronous` is SQLite's. Connections
+        are opened when first used, so a database that is down is told by the calls. The schema
+        must be there already (`migrate`).
+
+        Raises: ValueError for another URL; ModuleNotFoundError when psycopg is not installed.
+        """
+        engine = make_engine(url, synchronous=synchronous)
+        return cls(make_executor(engine, pool_size=pool_size), Statements(engine.dialect))
+
+
+if TYPE_CHECKING:
+
+    def _fits(
+        store: SqlStore,
+    ) -> tuple[SessionStore, JobQueue, SessionListing, AssetSettling, NodeRegistry]:
+        """The checker's proof that the adapter is what the ports ask for."""
+        return store, store, store, store, store
