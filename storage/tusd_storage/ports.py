@@ -5,7 +5,7 @@ suite has a test for it. All methods are async and never block the event loop. A
 taxonomy of `tusd_storage.errors`. Cancelling a call leaves its outcome unknown, never half done.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -336,18 +336,25 @@ class Tail(Protocol):
     lease can never touch the file of the one that took over.
     """
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file; a fresh tail has none until `append` or `replace`."""
+        ...
+
     def range(self) -> FileRange:
         """The committed bytes, for reading; valid until `replace` or `aclose`."""
         ...
 
-    async def append(self, segments: Sequence[Segment]) -> None:
-        """Adds bytes behind the committed ones and flushes them.
+    async def append(self, segments: Sequence[Segment], *, crc32: int) -> None:
+        """Adds bytes behind the committed ones and flushes them; makes the file if there is none.
+
+        `crc32` is that of the whole tail afterwards.
 
         Raises: DiskFull, LeaseLost. On any failure the committed prefix is as it was.
         """
         ...
 
-    async def replace(self, segments: Sequence[Segment]) -> None:
+    async def replace(self, segments: Sequence[Segment], *, crc32: int) -> None:
         """Drops the committed bytes and stores these instead, flushed. Call it only when the part
         that contains the dropped bytes is in the ledger.
 
@@ -382,13 +389,22 @@ class TailStore(Protocol):
     """Tails of this node: one file per upload. A tail changes only at a commit point."""
 
     async def open(
-        self, session_id: str, *, size: int, crc32: int, fresh: bool, steal: bool
+        self,
+        session_id: str,
+        *,
+        size: int,
+        crc32: int,
+        fresh: bool,
+        steal: bool,
+        fence: Callable[[], None],
     ) -> Tail:
         """The guard. Opens the tail and proves that it holds the `size` committed bytes.
 
         Longer is the residue of a crash and is cut back. `fresh` (offset 0): nothing is expected,
-        residue is removed and the file is made when bytes come. `steal`: the previous holder did
-        not release its lease; the bytes move to a new file so that its handle points nowhere.
+        and the file is made when the first bytes come. `steal`: the previous holder did not
+        release its lease; the bytes move to a new file so that its handle points nowhere.
+        `fence` raises LeaseLost when the lease has run out; it is called, perhaps in a thread,
+        right before anything on disk is changed.
 
         Raises: TailMissing, DiskFull.
         """

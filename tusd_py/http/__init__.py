@@ -1,1 +1,1 @@
-"""."""
+"""Starlette and ASGI at the rim: requests in, use cases called, answers out. No tus rule here."""

@@ -1,1 +1,1 @@
-"""."""
+"""The tus use cases: create, append, finish, terminate, concatenate. Knows ports, no adapter."""

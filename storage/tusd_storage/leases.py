@@ -1,0 +1,274 @@
+"""One writer for an upload: the newest request wins (DESIGN: leases).
+
+Owns the table of leases this process holds and one task that keeps them alive. The row is the
+truth; this module only saves the way to it for requests of the same process. Knows no tus.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from tusd_storage.errors import LeaseHeld, LeaseLost, StorageError, Unavailable
+from tusd_storage.ports import SessionStore
+from tusd_storage.records import UploadSession
+
+POLL_S = 0.3
+"""How often a holder looks whether somebody wants its upload, and a taker whether it is free."""
+
+PATIENCE_S = 10.0
+"""How long a request waits for the holder to let go before it is told to come back."""
+
+_MARGIN = 0.8
+"""Share of the lease's time after which a holder that could not renew stops writing."""
+
+
+class Interruption(StrEnum):
+    """Why a writer is asked to stop."""
+
+    WANTED = "wanted"
+    LOST = "lost"
+    SHUTDOWN = "shutdown"
+
+
+class Lease:
+    """The right to write one upload, until released or lost."""
+
+    def __init__(self, session: UploadSession, interrupt: Callable[[Interruption], None]) -> None:
+        self.session = session
+        self.epoch = session.lease_epoch
+        self.released = asyncio.Event()
+        self.alive_until = 0.0
+        """Monotonic time after which nothing may be written any more."""
+        self.given_back = False
+        """Set by whoever released the lease inside a transaction of its own."""
+        self._interrupt: Callable[[Interruption], None] | None = interrupt
+
+    def interrupt(self, why: Interruption) -> None:
+        """Asks the writer to stop; only the first call counts."""
+        ask, self._interrupt = self._interrupt, None
+        if ask is not None:
+            ask(why)
+
+    def fence(self) -> None:
+        """Raises LeaseLost when the lease may have run out. Safe to call from a thread."""
+        if time.monotonic() >= self.alive_until:
+            raise LeaseLost(self.session.id)
+
+
+class LeaseManager:
+    """The leases of one process. `holder` is `<node>/<instance>`."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        *,
+        node: str,
+        instance: str,
+        ttl: timedelta,
+        now: Callable[[], datetime],
+        is_dead: Callable[[str], bool],
+    ) -> None:
+        self.holder = f"{node}/{instance}"
+        self._store = store
+        self._node = node
+        self._ttl = ttl
+        self._now = now
+        self._is_dead = is_dead
+        self._held: dict[str, Lease] = {}
+        self._newest: dict[str, object] = {}
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> int:
+        """Number of leases this process holds."""
+        return len(self._held)
+
+    @asynccontextmanager
+    async def hold(
+        self,
+        session_id: str,
+        *,
+        interrupt: Callable[[Interruption], None],
+        patience_s: float = PATIENCE_S,
+    ) -> AsyncIterator[Lease]:
+        """Takes the lease, from its holder if need be, and gives it back at the end.
+
+        `interrupt` is called at most once, on the event loop: the body of the `with` must then
+        stop reading, keep what it has, and leave. With `patience_s=0` no holder is disturbed.
+
+        Raises: LeaseHeld, SessionUnknown, StateUnavailable.
+        """
+        lease = await self._take(session_id, interrupt, patience_s)
+        try:
+            yield lease
+        finally:
+            await self._let_go(lease)
+
+    @asynccontextmanager
+    async def adopt(
+        self, session: UploadSession, *, interrupt: Callable[[Interruption], None]
+    ) -> AsyncIterator[Lease]:
+        """As `hold`, for a row this process has just inserted with its own lease in it."""
+        lease = self._register(session, interrupt)
+        try:
+            yield lease
+        finally:
+            await self._let_go(lease)
+
+    def until(self) -> datetime:
+        """When a lease taken now runs out."""
+        return self._now() + self._ttl
+
+    def interrupt_all(self, why: Interruption) -> None:
+        """Asks every writer of this process to stop."""
+        for lease in list(self._held.values()):
+            lease.interrupt(why)
+
+    async def aclose(self) -> None:
+        """Ends the keeper; leases still held run out by themselves."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+            self._keeper = None
+
+    async def _take(
+        self, session_id: str, interrupt: Callable[[Interruption], None], patience_s: float
+    ) -> Lease:
+        ticket = object()
+        if patience_s:
+            self._newest[session_id] = ticket
+        try:
+            async with asyncio.timeout(patience_s or None):
+                await self._wait_for_sibling(session_id, ticket, disturb=bool(patience_s))
+                return await self._take_row(session_id, ticket, interrupt, bool(patience_s))
+        except TimeoutError as error:
+            raise self._busy(session_id) from error
+        finally:
+            if self._newest.get(session_id) is ticket:
+                del self._newest[session_id]
+
+    async def _wait_for_sibling(self, session_id: str, ticket: object, *, disturb: bool) -> None:
+        """Waits until no other request of this process holds the upload."""
+        while (held := self._held.get(session_id)) is not None:
+            if not disturb:
+                raise self._busy(session_id)
+            held.interrupt(Interruption.WANTED)
+            await held.released.wait()
+            self._check_newest(session_id, ticket)
+
+    async def _take_row(
+        self,
+        session_id: str,
+        ticket: object,
+        interrupt: Callable[[Interruption], None],
+        disturb: bool,
+    ) -> Lease:
+        asked = -1
+        while True:
+            try:
+                return await self._acquire(session_id, interrupt)
+            except LeaseHeld as held:
+                if self._over_dead(held):
+                    return await self._acquire(session_id, interrupt, over=held.holder)
+                if not disturb:
+                    raise
+                if held.epoch != asked:
+                    await self._store.want(session_id, held.epoch)
+                    asked = held.epoch
+            await asyncio.sleep(POLL_S)
+            if disturb:
+                self._check_newest(session_id, ticket)
+
+    async def _acquire(
+        self,
+        session_id: str,
+        interrupt: Callable[[Interruption], None],
+        over: str | None = None,
+    ) -> Lease:
+        now = self._now()
+        started = time.monotonic()
+        session = await self._store.acquire(
+            session_id, holder=self.holder, now=now, until=now + self._ttl, over=over
+        )
+        return self._register(session, interrupt, started)
+
+    def _over_dead(self, held: LeaseHeld) -> bool:
+        """Whether the holder is a process of this node that no longer lives."""
+        node, _, instance = held.holder.partition("/")
+        if node != self._node or held.holder == self.holder:
+            return False
+        return self._is_dead(instance)
+
+    def _check_newest(self, session_id: str, ticket: object) -> None:
+        if self._newest.get(session_id) is not ticket:
+            raise self._busy(session_id)
+
+    def _busy(self, session_id: str) -> LeaseHeld:
+        return LeaseHeld(session_id, holder=self.holder, epoch=0, until=self._now() + self._ttl)
+
+    def _register(
+        self,
+        session: UploadSession,
+        interrupt: Callable[[Interruption], None],
+        started: float | None = None,
+    ) -> Lease:
+        lease = Lease(session, interrupt)
+        begun = time.monotonic() if started is None else started
+        lease.alive_until = begun + self._ttl.total_seconds() * _MARGIN
+        self._held[session.id] = lease
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep(), name="lease-keeper")
+        return lease
+
+    async def _let_go(self, lease: Lease) -> None:
+        try:
+            if not lease.given_back:
+                with suppress(Unavailable):  # it then runs out by itself
+                    await self._store.release(lease.session.id, lease.epoch)
+        finally:
+            if self._held.get(lease.session.id) is lease:
+                del self._held[lease.session.id]
+            lease.released.set()
+
+    async def _keep(self) -> None:
+        """Answers those who want an upload, renews all leases, notices lost ones."""
+        renew_every_s = self._ttl.total_seconds() / 3
+        next_renewal = time.monotonic() + renew_every_s
+        while True:
+            await asyncio.sleep(POLL_S)
+            if not self._held:
+                next_renewal = time.monotonic() + renew_every_s
+                continue
+            try:
+                await self._answer()
+                if time.monotonic() >= next_renewal:
+                    await self._renew()
+                    next_renewal = time.monotonic() + renew_every_s
+            except StorageError:
+                pass  # the next round tries again; leases that ran out are noticed below
+            self._notice_lost()
+
+    async def _answer(self) -> None:
+        for session_id in await self._store.wanted(self.holder):
+            lease = self._held.get(session_id)
+            if lease is not None:
+                lease.interrupt(Interruption.WANTED)
+
+    async def _renew(self) -> None:
+        before = list(self._held.values())
+        started = time.monotonic()
+        kept = await self._store.renew(self.holder, self.until())
+        for lease in before:
+            if lease.session.id in kept:
+                lease.alive_until = started + self._ttl.total_seconds() * _MARGIN
+            elif not lease.released.is_set() and not lease.given_back:
+                lease.interrupt(Interruption.LOST)
+
+    def _notice_lost(self) -> None:
+        now = time.monotonic()
+        for lease in list(self._held.values()):
+            if now >= lease.alive_until:
+                lease.interrupt(Interruption.LOST)

@@ -1,0 +1,173 @@
+"""The tails of this node: `ports.TailStore` on a local file system.
+
+Owns a folder and a few threads. Knows neither uploads nor the database: what a tail must contain
+is told by the caller, from the row.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tusd_storage.errors import TailMissing
+from tusd_storage.ports import TailFile
+from tusd_storage.records import FileRange
+from tusd_storage.tail.files import crc32_of, disk_errors, sync_folder, write_segments
+from tusd_storage.tail.paths import session_id_of, tail_folder, tail_path
+from tusd_storage.tail.tail import Identity, NodeSpool, NodeTail, identity_of
+
+T = TypeVar("T")
+
+_THREADS = 8
+"""Flushes wait for the disk, not for the processor."""
+
+_REMEMBERED = 10_000
+"""Tails whose content this process wrote itself and need not read again to trust."""
+
+
+class NodeTails:
+    """Implements `ports.TailStore` below `<root>/tus/`."""
+
+    def __init__(self, root: Path, *, fsync: bool = True) -> None:
+        self._root = root
+        self._fsync = fsync
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tail")
+        self._trusted: OrderedDict[str, tuple[Identity, int]] = OrderedDict()
+        folder = tail_folder(root)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    async def open(
+        self,
+        session_id: str,
+        *,
+        size: int,
+        crc32: int,
+        fresh: bool,
+        steal: bool,
+        fence: Callable[[], None],
+    ) -> NodeTail:
+        """See `ports.TailStore`. Raises: TailMissing, DiskFull."""
+        path = tail_path(session_id, root=self._root)
+        fd = None
+        if not fresh:
+            fd = await self._run(self._guard, session_id, path, size, crc32, steal, fence)
+        return NodeTail(
+            session_id=session_id,
+            path=path,
+            fd=fd,
+            size=size,
+            fsync=self._fsync,
+            crc32=crc32,
+            run=self._run,
+            fence=fence,
+            remember=self._remember,
+        )
+
+    def _remember(self, session_id: str, identity: Identity, crc32: int) -> None:
+        self._trusted[session_id] = (identity, crc32)
+        self._trusted.move_to_end(session_id)
+        if len(self._trusted) > _REMEMBERED:
+            self._trusted.popitem(last=False)
+
+    def _guard(
+        self,
+        session_id: str,
+        path: Path,
+        size: int,
+        crc32: int,
+        steal: bool,
+        fence: Callable[[], None],
+    ) -> int:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise TailMissing(session_id, "absent") from error
+        try:
+            self._prove(session_id, fd, size, crc32)
+            fence()
+            with disk_errors():
+                if os.fstat(fd).st_size > size:
+                    os.ftruncate(fd, size)
+                return self._move(fd, path, size) if steal else fd
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _prove(self, session_id: str, fd: int, size: int, crc32: int) -> None:
+        stat = os.fstat(fd)
+        if stat.st_size == size and self._trusted.get(session_id) == (identity_of(stat), crc32):
+            return
+        if stat.st_size < size:
+            raise TailMissing(session_id, "short")
+        with disk_errors():
+            found = crc32_of(FileRange(fd=fd, offset=0, size=size))
+        if found != crc32:
+            raise TailMissing(session_id, "damaged")
+
+    def _move(self, fd: int, path: Path, size: int) -> int:
+        """Copies the tail into a new file under the same name; returns its handle."""
+        new, name = tempfile.mkstemp(dir=path.parent, prefix=".steal-")
+        try:
+            write_segments(new, 0, [FileRange(fd=fd, offset=0, size=size)])
+            os.fdatasync(new)
+            Path(name).replace(path)
+            sync_folder(path.parent)
+        except BaseException:
+            os.close(new)
+            Path(name).unlink(missing_ok=True)
+            raise
+        os.close(fd)
+        return new
+
+    async def spool(self) -> NodeSpool:
+        """See `ports.TailStore`."""
+        return NodeSpool(await self._run(self._anonymous), self._run)
+
+    def _anonymous(self) -> int:
+        with disk_errors(), tempfile.TemporaryFile(dir=tail_folder(self._root)) as file:
+            return os.dup(file.fileno())
+
+    async def delete(self, session_id: str) -> bool:
+        """See `ports.TailStore`."""
+        self._trusted.pop(session_id, None)
+        return await self._run(self._unlink, tail_path(session_id, root=self._root))
+
+    @staticmethod
+    def _unlink(path: Path) -> bool:
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def scan(self) -> Iterator[TailFile]:
+        """See `ports.TailStore`. Blocking, one directory entry at a time."""
+        with os.scandir(tail_folder(self._root)) as entries:
+            for entry in entries:
+                session_id = session_id_of(Path(entry.path))
+                if session_id is None:
+                    continue
+                try:
+                    stat = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                modified_at = datetime.fromtimestamp(stat.st_mtime, UTC)
+                yield TailFile(session_id=session_id, size=stat.st_size, modified_at=modified_at)
+
+    async def aclose(self) -> None:
+        """Ends the threads; work under way finishes first."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def _run(self, work: Callable[..., T], /, *args: Any) -> T:
+        """Awaits blocking work; a cancelled caller waits for the thread before it goes."""
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise

@@ -1,0 +1,163 @@
+"""One open tail, and one anonymous spool. Their blocking work runs on the store's threads."""
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from tusd_storage.errors import LeaseLost
+from tusd_storage.records import FileRange, Segment
+from tusd_storage.tail.files import disk_errors, sync_folder, write_segments
+
+T = TypeVar("T")
+
+Identity = tuple[int, int, int]
+
+
+def identity_of(stat: os.stat_result) -> Identity:
+    """What changes with every write to a file and cannot be set back: inode, ctime, size."""
+    return stat.st_ino, stat.st_ctime_ns, stat.st_size
+
+
+class Runner(Protocol):
+    """Runs blocking work on the threads of the tail store."""
+
+    def __call__(self, work: Callable[..., T], /, *args: Any) -> Awaitable[T]:
+        """Awaits `work(*args)`; a cancelled caller still waits for the thread to end."""
+        ...
+
+
+class NodeTail:
+    """Implements `ports.Tail` on one file handle."""
+
+    def __init__(
+        self,
+        *,
+        session_id: str,
+        path: Path,
+        fd: int | None,
+        size: int,
+        fsync: bool,
+        crc32: int,
+        run: Runner,
+        fence: Callable[[], None],
+        remember: Callable[[str, "Identity", int], None],
+    ) -> None:
+        self._session_id = session_id
+        self._path = path
+        self._fd = fd
+        self._size = size
+        self._crc32 = crc32
+        self._fsync = fsync
+        self._run = run
+        self._fence = fence
+        self._remember = remember
+
+    @property
+    def exists(self) -> bool:
+        """See `ports.Tail`."""
+        return self._fd is not None
+
+    def range(self) -> FileRange:
+        """See `ports.Tail`."""
+        if self._fd is None:
+            return FileRange(fd=-1, offset=0, size=0)
+        return FileRange(fd=self._fd, offset=0, size=self._size)
+
+    async def append(self, segments: Sequence[Segment], *, crc32: int) -> None:
+        """See `ports.Tail`."""
+        await self._run(self._append, segments)
+        self._crc32 = crc32
+
+    async def replace(self, segments: Sequence[Segment], *, crc32: int) -> None:
+        """See `ports.Tail`."""
+        await self._run(self._replace, segments)
+        self._crc32 = crc32
+
+    async def aclose(self) -> None:
+        """See `ports.Tail`."""
+        fd, self._fd = self._fd, None
+        if fd is None:
+            return
+        stat = os.fstat(fd)
+        if stat.st_nlink and stat.st_size == self._size:
+            self._remember(self._session_id, identity_of(stat), self._crc32)
+        os.close(fd)
+
+    def _append(self, segments: Sequence[Segment]) -> None:
+        self._fence()
+        with disk_errors():
+            fd = self._writable()
+            try:
+                end = write_segments(fd, self._size, segments)
+                self._flush(fd)
+            except OSError:
+                os.ftruncate(fd, self._size)
+                raise
+        self._size = end
+
+    def _replace(self, segments: Sequence[Segment]) -> None:
+        self._fence()
+        with disk_errors():
+            fd = self._writable()
+            os.ftruncate(fd, 0)
+            self._size = self._crc32 = 0
+            try:
+                end = write_segments(fd, 0, segments)
+                self._flush(fd)
+            except OSError:
+                os.ftruncate(fd, 0)
+                raise
+        self._size = end
+
+    def _writable(self) -> int:
+        if self._fd is None:
+            self._fd = self._create()
+        return self._fd
+
+    def _create(self) -> int:
+        """A fresh file. What stands there at offset 0, with the lease alive, is residue."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            fd = os.open(self._path, flags, 0o600)
+        except FileExistsError:
+            self._fence()
+            self._path.unlink(missing_ok=True)
+            try:
+                fd = os.open(self._path, flags, 0o600)
+            except FileExistsError as error:
+                raise LeaseLost(self._session_id) from error
+        if self._fsync:
+            sync_folder(self._path.parent)
+        return fd
+
+    def _flush(self, fd: int) -> None:
+        if self._fsync:
+            os.fdatasync(fd)
+
+
+class NodeSpool:
+    """Implements `ports.Spool` on an unlinked temporary file."""
+
+    def __init__(self, fd: int, run: Runner) -> None:
+        self.size = 0
+        self._fd = fd
+        self._run = run
+
+    async def write(self, segments: Sequence[Segment]) -> None:
+        """See `ports.Spool`."""
+        self.size = await self._run(self._write, segments)
+
+    def _write(self, segments: Sequence[Segment]) -> int:
+        with disk_errors():
+            return write_segments(self._fd, self.size, segments)
+
+    def range(self) -> FileRange:
+        """See `ports.Spool`."""
+        return FileRange(fd=self._fd, offset=0, size=self.size)
+
+    def close(self) -> None:
+        """See `ports.Spool`."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)

@@ -1,0 +1,202 @@
+"""The composition root: the only module that names an adapter.
+
+`create_app(settings)` is a whole server; mounted in another Starlette or FastAPI application it
+works below that application's path.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
+
+from tusd_py.http import ops
+from tusd_py.http.auth import Authorize
+from tusd_py.http.cors import Cors
+from tusd_py.http.download import Downloads
+from tusd_py.http.locations import Locations
+from tusd_py.http.tus import TusEndpoint
+from tusd_py.settings import Settings, SettingsError
+from tusd_py.settings_sources import load
+from tusd_py.uploads.config import UploadConfig
+from tusd_py.uploads.engine import UploadEngine
+from tusd_storage.leases import LeaseManager
+from tusd_storage.locks import ProcessLock
+from tusd_storage.s3 import S3Config, S3Store
+from tusd_storage.sql import SqlStore, migrate, schema_is_current
+from tusd_storage.tail import NodeTails
+
+
+def utc_now() -> datetime:
+    """The clock of the program."""
+    return datetime.now(UTC)
+
+
+class Services:
+    """Everything behind the routes. Built at once; touches disk and network from `start` on."""
+
+    def __init__(self, settings: Settings, authorize: Authorize | None) -> None:
+        self.settings = settings
+        self.config = upload_config(settings)
+        self.sessions = SqlStore.connect(
+            settings.database_url,
+            pool_size=settings.database_pool_size,
+            synchronous=settings.sqlite_synchronous,
+        )
+        self.objects = S3Store(s3_config(settings))
+        self.tails = NodeTails(settings.tmp_dir, fsync=settings.tail_fsync)
+        self._lock = ProcessLock(settings.tmp_dir / "processes", secrets.token_hex(8))
+        self.leases = LeaseManager(
+            self.sessions,
+            node=self.config.node,
+            instance=self._lock.instance,
+            ttl=settings.lease_ttl,
+            now=utc_now,
+            is_dead=self._lock.is_dead,
+        )
+        self.engine = UploadEngine(
+            config=self.config,
+            sessions=self.sessions,
+            objects=self.objects,
+            tails=self.tails,
+            leases=self.leases,
+            now=utc_now,
+        )
+        self.locations = Locations(
+            settings.base_path,
+            public_url=settings.public_url,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        self.tus = TusEndpoint(
+            self.engine,
+            locations=self.locations,
+            cors=Cors(settings.cors_origins),
+            downloads=Downloads(
+                self.objects, mode=settings.download, inline_types=settings.inline_types
+            ),
+            authorize=authorize,
+        )
+        self._starting = asyncio.Lock()
+        self.started = False
+
+    async def start(self) -> None:
+        """Makes the schema current, or says who has to. Raises: SettingsError, StateUnavailable."""
+        async with self._starting:
+            if not self.started:
+                await asyncio.to_thread(prepare_database, self.settings)
+                self.started = True
+
+    async def stop(self) -> None:
+        """Ends running bodies, keeps what they have, closes everything."""
+        self.engine.begin_shutdown()
+        await self.engine.aclose()
+        await self.leases.aclose()
+        await self.objects.aclose()
+        await self.tails.aclose()
+        await self.sessions.aclose()
+        self._lock.close()
+
+
+class TusdApp(Starlette):
+    """Starlette for everything but the uploads themselves, which go straight to their endpoint."""
+
+    def __init__(self, services: Services) -> None:
+        probes: dict[str, ops.Probe] = {
+            "database": services.sessions.ping,
+            "store": partial(services.objects.probe, services.config.bucket),
+        }
+        super().__init__(
+            routes=[*ops.routes(probes), *demo_routes(services.settings)], lifespan=self._lifespan
+        )
+        self._services = services
+        self._own_paths = {route.path for route in ops.routes({}) if hasattr(route, "path")}
+        self.state.services = services
+        self.state.begin_shutdown = services.engine.begin_shutdown
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        await self._services.start()
+        try:
+            yield
+        finally:
+            await self._services.stop()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI. Starts by itself where a surrounding application runs no lifespan for it."""
+        if scope["type"] == "http" and self._is_upload(scope):
+            if not self._services.started:
+                await self._services.start()
+            await self._services.tus(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def _is_upload(self, scope: Scope) -> bool:
+        path: str = scope["path"]
+        base = self._services.locations.path(scope)
+        if not path.startswith(base):
+            return path == base[:-1]
+        return base != "/" or path not in self._own_paths
+
+
+def create_app(settings: Settings | None = None, *, authorize: Authorize | None = None) -> TusdApp:
+    """The server as an ASGI application; without settings, from environment and file.
+
+    `authorize` is asked for every request, see `tusd_py.http.auth`. Mounted in another
+    application, call `await app.state.services.stop()` when that one ends.
+    Raises: SettingsError.
+    """
+    if settings is None:
+        settings = load().settings
+    settings.require_bucket()
+    return TusdApp(Services(settings, authorize))
+
+
+def prepare_database(settings: Settings) -> None:
+    """Blocking. SQLite is brought up to date; PostgreSQL must have been. Raises: SettingsError."""
+    if settings.database_url.startswith("sqlite"):
+        migrate(settings.database_url)
+    elif not schema_is_current(settings.database_url):
+        raise SettingsError("The database's schema is an old one: run `tusd-py migrate`")
+
+
+def demo_routes(settings: Settings) -> list[BaseRoute]:
+    """The page for trying uploads, where it is wanted."""
+    if not settings.demo_page:
+        return []
+    from tusd_py.demo import pages
+
+    return pages.routes(settings)
+
+
+def upload_config(settings: Settings) -> UploadConfig:
+    """The settings as the use cases take them."""
+    return UploadConfig(
+        bucket=settings.s3_bucket,
+        node=settings.node_name(),
+        prefix=settings.s3_prefix,
+        limits=settings.store_limits(),
+        max_size=settings.max_size,
+        expires_in=settings.expires_in,
+        max_lifetime=settings.max_lifetime,
+        body_idle_timeout_s=settings.body_idle_timeout.total_seconds(),
+        memory_budget=settings.memory_budget,
+    )
+
+
+def s3_config(settings: Settings) -> S3Config:
+    """The settings as the S3 adapter takes them."""
+    style = settings.s3_addressing_style
+    return S3Config(
+        endpoint=settings.s3_endpoint,
+        public_endpoint=settings.s3_public_endpoint,
+        region=settings.s3_region,
+        addressing_style=None if style == "auto" else style,
+        checksum=settings.s3_checksum,
+        max_connections=settings.s3_max_connections,
+        deadline_s=settings.s3_deadline_s,
+    )

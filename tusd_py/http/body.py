@@ -1,0 +1,57 @@
+"""The body of an ASGI request as `uploads.body.BodyReader`."""
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.types import Receive, Scope
+
+from tusd_py.uploads.body import ClientGone
+
+_DRAIN_SIZE = 1024 * 1024
+_DRAIN_S = 2.0
+"""What is still read of a refused body, so that the client gets to see the answer."""
+
+
+class AsgiBody:
+    """Reads `http.request` messages. Trailers are those uvicorn adds to the scope at the end."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._header_count = len(self._headers)
+        self._receive = receive
+        self.ended = False
+        """Whether nothing more will come."""
+        self.begun = False
+
+    async def read(self) -> bytes:
+        """See `BodyReader`. Raises: ClientGone."""
+        self.begun = True
+        while not self.ended:
+            message: MutableMapping[str, Any] = await self._receive()
+            if message["type"] != "http.request":
+                self.ended = True
+                raise ClientGone
+            self.ended = not message.get("more_body", False)
+            body: bytes = message.get("body", b"")
+            if body:
+                return body
+        return b""
+
+    def trailer(self, name: str) -> str | None:
+        """See `BodyReader`."""
+        wanted = name.lower().encode()
+        for key, value in self._headers[self._header_count :]:
+            if key.lower() == wanted:
+                return value.decode("latin-1")
+        return None
+
+    async def drain(self) -> None:
+        """Reads a little more of a body nobody wants, and drops it."""
+        left = _DRAIN_SIZE
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                while left > 0 and not self.ended:
+                    left -= len(await self.read())
+        except (TimeoutError, ClientGone):
+            return

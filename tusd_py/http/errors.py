@@ -1,0 +1,102 @@
+"""The one table from exception to status, and the shape of error answers (RFC 9457)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tusd_py.http import auth, download
+from tusd_py.protocol import errors as protocol
+from tusd_py.protocol.headers import VERSION
+from tusd_py.uploads.body import ClientGone, Interrupted, Stop
+from tusd_storage import errors as storage
+
+RETRY_AFTER_S = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What an exception means on the wire."""
+
+    status: int
+    code: str
+    """Stable; clients and operators may rely on it."""
+    detail: str | None = None
+    """Told to the client; None for the exception's own message."""
+    retry: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+_AGAIN = "the server cannot do this at the moment; try again"
+_STORE = "the store behind this server refused; the operator has to look"
+
+TABLE: dict[type[Exception], Failure] = {
+    # The request
+    protocol.UnsupportedVersion: Failure(
+        412, "unsupported_version", headers={"Tus-Version": VERSION}
+    ),
+    protocol.InvalidHeader: Failure(400, "invalid_header"),
+    protocol.UnsupportedMediaType: Failure(415, "unsupported_media_type"),
+    protocol.UnknownChecksumAlgorithm: Failure(400, "unknown_checksum_algorithm"),
+    protocol.ChecksumMismatch: Failure(460, "checksum_mismatch"),
+    protocol.OffsetMismatch: Failure(409, "offset_mismatch"),
+    protocol.SizeExceeded: Failure(413, "size_exceeded"),
+    protocol.UploadNotFound: Failure(404, "upload_not_found"),
+    protocol.UploadGone: Failure(410, "upload_gone"),
+    protocol.FinalNotWritable: Failure(403, "final_not_writable"),
+    protocol.NotConcatenable: Failure(400, "not_concatenable"),
+    protocol.MethodNotAllowed: Failure(405, "method_not_allowed"),
+    auth.Unauthorized: Failure(401, "unauthorized", headers={"WWW-Authenticate": "Bearer"}),
+    auth.Forbidden: Failure(403, "forbidden"),
+    download.Unfinished: Failure(409, "upload_unfinished"),
+    # The upload's writer
+    storage.LeaseHeld: Failure(423, "upload_locked", retry=True),
+    storage.LeaseLost: Failure(423, "upload_locked", retry=True),
+    storage.TailMissing: Failure(503, "tus_tail_missing", _AGAIN, retry=True),
+    storage.SessionUnknown: Failure(404, "upload_not_found", "there is no such upload"),
+    storage.InvalidTransition: Failure(409, "invalid_transition"),
+    # What stands behind the server
+    storage.StoreUnavailable: Failure(503, "store_unavailable", _AGAIN, retry=True),
+    storage.StateUnavailable: Failure(503, "state_unavailable", _AGAIN, retry=True),
+    storage.DiskFull: Failure(507, "disk_full", _AGAIN, retry=True),
+    storage.NoSuchUpload: Failure(502, "store_refused", _STORE),
+    storage.NoSuchObject: Failure(410, "object_gone", "the finished file is gone"),
+    storage.InvalidPart: Failure(502, "store_refused", _STORE),
+    storage.ChecksumRejected: Failure(502, "store_refused", _STORE),
+    storage.AccessDenied: Failure(502, "store_refused", _STORE),
+    storage.StoreRefused: Failure(502, "store_refused", _STORE),
+}
+
+_INTERRUPTED = {
+    Stop.WANTED: Failure(423, "superseded", "a newer request took over", retry=True),
+    Stop.SHUTDOWN: Failure(503, "shutting_down", _AGAIN, retry=True),
+    Stop.IDLE: Failure(503, "body_timeout", "the body stood still for too long", retry=True),
+}
+
+INTERNAL = Failure(500, "internal_error", "something went wrong on this server", retry=True)
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """What to answer; None when nobody is there to read it. Unknown exceptions are `INTERNAL`."""
+    if isinstance(error, ClientGone):
+        return None
+    if isinstance(error, Interrupted):
+        if error.stop is Stop.DISCONNECTED:
+            return None
+        return _INTERRUPTED.get(error.stop, INTERNAL)
+    return TABLE.get(type(error), INTERNAL)
+
+
+def headers_of(error: Exception, failure: Failure) -> dict[str, str]:
+    """Headers of the error answer beside its content's."""
+    headers = dict(failure.headers)
+    if failure.retry:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, protocol.OffsetMismatch):
+        headers["Upload-Offset"] = str(error.offset)
+    return headers
+
+
+def problem(error: Exception, failure: Failure) -> bytes:
+    """The body of the error answer: `application/problem+json`."""
+    detail = str(error) if failure.detail is None else failure.detail
+    return json.dumps({"status": failure.status, "code": failure.code, "detail": detail}).encode()

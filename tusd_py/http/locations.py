@@ -1,0 +1,58 @@
+"""The URL of an upload: a path, or absolute where the operator or a trusted proxy says so."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from starlette.types import Scope
+
+from tusd_py.protocol.headers import Headers
+
+Network = IPv4Network | IPv6Network
+
+
+class Locations:
+    """Builds `Location`, and knows the path below which uploads live."""
+
+    def __init__(
+        self, base_path: str, *, public_url: str | None, trusted_proxies: Sequence[Network]
+    ) -> None:
+        self.base_path = base_path
+        self._public_url = public_url.rstrip("/") if public_url else None
+        self._trusted = tuple(trusted_proxies)
+
+    def path(self, scope: Scope) -> str:
+        """The path below which uploads live, as the client sees it; ends with a slash."""
+        root: str = scope.get("root_path", "")
+        return root.rstrip("/") + self.base_path
+
+    def location(self, scope: Scope, headers: Headers, upload_id: str) -> str:
+        """The upload's URL for this client."""
+        if self._public_url is not None:
+            return self._public_url + self.base_path + upload_id
+        return self._origin(scope, headers) + self.path(scope) + upload_id
+
+    def _origin(self, scope: Scope, headers: Headers) -> str:
+        """`https://host` when a trusted proxy forwarded the request, else nothing."""
+        client = scope.get("client")
+        if not self._trusted or not client or not self._is_trusted(client[0]):
+            return ""
+        scheme = _first(headers.get("x-forwarded-proto"))
+        host = _first(headers.get("x-forwarded-host")) or headers.get("host", "")
+        if scheme not in {"http", "https"} or not _is_host(host):
+            return ""
+        return f"{scheme}://{host}"
+
+    def _is_trusted(self, host: str) -> bool:
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        return any(address in network for network in self._trusted)
+
+
+def _first(value: str | None) -> str:
+    return (value or "").partition(",")[0].strip()
+
+
+def _is_host(text: str) -> bool:
+    return bool(text) and all(c.isascii() and (c.isalnum() or c in ".-:[]_") for c in text)

@@ -1,0 +1,237 @@
+"""The tus endpoints: one ASGI application for everything below the base path.
+
+Translates requests into the frozen values of `protocol` and answers back. No tus rule lives here.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from tusd_py.http import auth
+from tusd_py.http.answers import PROBLEM, send_answer
+from tusd_py.http.auth import Action, Authorize
+from tusd_py.http.body import AsgiBody
+from tusd_py.http.cors import METHODS, Cors
+from tusd_py.http.download import Downloads
+from tusd_py.http.errors import INTERNAL, RETRY_AFTER_S, failure_of, headers_of, problem
+from tusd_py.http.locations import Locations
+from tusd_py.protocol import headers as grammar
+from tusd_py.protocol import responses
+from tusd_py.protocol.errors import MethodNotAllowed, UploadNotFound
+from tusd_py.protocol.requests import parse_create, parse_patch
+from tusd_py.uploads.engine import UploadEngine
+from tusd_storage.records import Kind, SessionState, UploadSession
+
+log = structlog.get_logger(__name__)
+
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9._~-]{1,120}")
+_TUS = ("Tus-Resumable", grammar.VERSION)
+_NOSNIFF = ("X-Content-Type-Options", "nosniff")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way through, and the means to answer it."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    headers: dict[str, str]
+    method: str
+    upload_id: str
+    """Empty for the collection itself."""
+    body: AsgiBody
+
+    @property
+    def request(self) -> Request:
+        """For the application's `authorize`."""
+        return Request(self.scope)
+
+
+class TusEndpoint:
+    """Routes by method. Holds no state of its own."""
+
+    def __init__(
+        self,
+        engine: UploadEngine,
+        *,
+        locations: Locations,
+        cors: Cors,
+        downloads: Downloads,
+        authorize: Authorize | None = None,
+    ) -> None:
+        self._engine = engine
+        self._locations = locations
+        self._cors = cors
+        self._downloads = downloads
+        self._authorize = authorize
+        self._handlers: dict[str, Callable[[Exchange], Awaitable[None]]] = {
+            "HEAD": self._head,
+            "PATCH": self._patch,
+            "DELETE": self._delete,
+            "GET": self._get,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI; `scope["path"]` must be the base path or lie below it."""
+        exchange = self._exchange(scope, receive, send)
+        try:
+            await self._handle(exchange)
+        except Exception as error:  # the process's own loop: nothing may end without an answer
+            await self._refuse(exchange, error)
+
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in scope["headers"]:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        path: str = scope["path"]
+        base = self._locations.path(scope)
+        upload_id = path[len(base) :] if path.startswith(base) else ""
+        return Exchange(
+            scope=scope,
+            receive=receive,
+            send=send,
+            headers=headers,
+            method=grammar.effective_method(scope["method"], headers),
+            upload_id=upload_id,
+            body=AsgiBody(scope, receive),
+        )
+
+    async def _handle(self, exchange: Exchange) -> None:
+        if exchange.method == "OPTIONS":
+            return await self._options(exchange)
+        if not exchange.upload_id:
+            if exchange.method != "POST":
+                raise MethodNotAllowed("uploads are created with POST")
+            return await self._post(exchange)
+        handler = self._handlers.get(exchange.method)
+        if handler is None:
+            raise MethodNotAllowed(f"an upload takes {METHODS}")
+        if not _UPLOAD_ID.fullmatch(exchange.upload_id):
+            raise UploadNotFound("there is no such upload")
+        return await handler(exchange)
+
+    async def _options(self, exchange: Exchange) -> None:
+        """Core, OPTIONS: always answered, never asked who it is."""
+        headers = responses.options(self._engine.config.max_size)
+        origin = exchange.headers.get("origin")
+        requested = exchange.headers.get("access-control-request-headers")
+        headers |= self._cors.preflight(origin, requested)
+        await self._answer(exchange, 204, headers, cors=False)
+
+    async def _post(self, exchange: Exchange) -> None:
+        request = parse_create(
+            exchange.headers,
+            base_path=self._locations.path(exchange.scope),
+            max_size=self._engine.config.max_size,
+        )
+        owner = await auth.check(self._authorize, exchange.request, Action.CREATE, None)
+        session = await self._engine.create(request, exchange.body, owner=owner)
+        location = self._locations.location(exchange.scope, exchange.headers, session.id)
+        with_body = not request.body.is_empty
+        headers = responses.created(
+            location,
+            offset=session.offset if with_body else None,
+            expires=_expires(session),
+        )
+        await self._answer(exchange, 201, headers)
+
+    async def _head(self, exchange: Exchange) -> None:
+        grammar.check_version(exchange.headers)
+        session = await self._engine.find(exchange.upload_id)
+        await auth.check(self._authorize, exchange.request, Action.READ, session)
+        session = await self._engine.status(session)
+        completed = session.state is SessionState.COMPLETED
+        shows_offset = session.kind is not Kind.FINAL or completed
+        headers = responses.head(
+            offset=session.offset if shows_offset else None,
+            length=session.length,
+            metadata=session.metadata,
+            concat=session.concat_header,
+            expires=_expires(session),
+        )
+        await self._answer(exchange, 200, headers)
+
+    async def _patch(self, exchange: Exchange) -> None:
+        request = parse_patch(exchange.headers)
+        await self._check(exchange, Action.WRITE)
+        session = await self._engine.patch(exchange.upload_id, request, exchange.body)
+        headers = responses.patched(session.offset, expires=_expires(session))
+        await self._answer(exchange, 204, headers)
+
+    async def _delete(self, exchange: Exchange) -> None:
+        grammar.check_version(exchange.headers)
+        await self._check(exchange, Action.TERMINATE)
+        await self._engine.terminate(exchange.upload_id)
+        await self._answer(exchange, 204, {})
+
+    async def _get(self, exchange: Exchange) -> None:
+        session = await self._engine.find(exchange.upload_id)
+        await auth.check(self._authorize, exchange.request, Action.DOWNLOAD, session)
+        cors = self._cors.headers(exchange.headers.get("origin"))
+        await self._downloads.serve(session, exchange.headers, cors, exchange.send)
+
+    async def _check(self, exchange: Exchange, action: Action) -> None:
+        """Asks the application. Without one, the row need not be read before it is leased."""
+        if self._authorize is not None:
+            session = await self._engine.find(exchange.upload_id)
+            await auth.check(self._authorize, exchange.request, action, session)
+
+    async def _answer(
+        self,
+        exchange: Exchange,
+        status: int,
+        headers: dict[str, str],
+        content: bytes = b"",
+        *,
+        cors: bool = True,
+        unread: AsgiBody | None = None,
+    ) -> None:
+        headers = dict((_TUS, _NOSNIFF)) | headers
+        if cors:
+            headers |= self._cors.headers(exchange.headers.get("origin"))
+        await send_answer(
+            exchange.send,
+            status,
+            headers,
+            content,
+            with_body=exchange.scope["method"] != "HEAD",
+            unread=unread,
+        )
+
+    async def _refuse(self, exchange: Exchange, error: Exception) -> None:
+        failure = failure_of(error)
+        if failure is None:
+            return
+        if failure is INTERNAL:
+            log.exception("request_failed", upload=exchange.upload_id, exc_info=error)
+        elif failure.status >= 500:
+            log.warning("request_refused", upload=exchange.upload_id, code=failure.code)
+        headers = headers_of(error, failure)
+        status = failure.status
+        if exchange.method == "HEAD" and status >= 500:
+            # Clients forget an upload whose HEAD fails with anything but 423 ("not now").
+            status = 423
+            headers["Retry-After"] = str(RETRY_AFTER_S)
+        if status == 405:
+            headers["Allow"] = METHODS
+        headers |= {"Content-Type": PROBLEM, "Cache-Control": "no-store"}
+        unread = exchange.body if _has_unread(exchange) else None
+        await self._answer(exchange, status, headers, problem(error, failure), unread=unread)
+
+
+def _has_unread(exchange: Exchange) -> bool:
+    if exchange.body.ended:
+        return False
+    chunked = "transfer-encoding" in exchange.headers
+    return chunked or exchange.headers.get("content-length", "0") != "0"
+
+
+def _expires(session: UploadSession) -> datetime | None:
+    return None if session.state is SessionState.COMPLETED else session.expires_at

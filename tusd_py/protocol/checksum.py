@@ -1,0 +1,98 @@
+"""Upload-Checksum (Checksum): its grammar, and the algorithms."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tusd_py.protocol.errors import ChecksumMismatch, InvalidHeader, UnknownChecksumAlgorithm
+
+_NAME = "Upload-Checksum"
+
+
+class Digest(Protocol):
+    """The part of hashlib's interface that is used here."""
+
+    def update(self, data: bytes, /) -> None:
+        """Takes in the next bytes."""
+        ...
+
+    def digest(self) -> bytes:
+        """The checksum of all bytes so far."""
+        ...
+
+
+class Crc32:
+    """CRC-32 as zlib computes it; the digest is its four bytes, most significant first."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: bytes, /) -> None:
+        """Takes in the next bytes."""
+        self._value = zlib.crc32(data, self._value)
+
+    def digest(self) -> bytes:
+        """The checksum of all bytes so far."""
+        return self._value.to_bytes(4, "big")
+
+
+def _hashlib(name: str) -> Callable[[], Digest]:
+    return lambda: hashlib.new(name, usedforsecurity=False)
+
+
+_ALGORITHMS: dict[str, tuple[Callable[[], Digest], int]] = {
+    "sha1": (_hashlib("sha1"), 20),
+    "sha256": (_hashlib("sha256"), 32),
+    "sha512": (_hashlib("sha512"), 64),
+    "md5": (_hashlib("md5"), 16),
+    "crc32": (Crc32, 4),
+}
+
+ALGORITHMS: tuple[str, ...] = tuple(_ALGORITHMS)
+"""Names as advertised in Tus-Checksum-Algorithm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """A declared checksum of one request body."""
+
+    algorithm: str
+    expected: bytes
+
+    def start(self) -> Digest:
+        """A fresh digest of this algorithm."""
+        return _ALGORITHMS[self.algorithm][0]()
+
+    def check(self, digest: Digest) -> None:
+        """Raises: ChecksumMismatch."""
+        if not hmac.compare_digest(digest.digest(), self.expected):
+            raise ChecksumMismatch(f"the body's {self.algorithm} is another one; nothing was kept")
+
+
+def parse(text: str) -> Checksum:
+    """`<algorithm> <Base64>`. Raises: InvalidHeader, UnknownChecksumAlgorithm."""
+    algorithm, space, encoded = text.partition(" ")
+    if not space:
+        raise InvalidHeader(_NAME, "must be an algorithm and a Base64 value")
+    known = _ALGORITHMS.get(algorithm)
+    if known is None:
+        names = ", ".join(ALGORITHMS)
+        raise UnknownChecksumAlgorithm(f"{_NAME}: supported algorithms are {names}")
+    try:
+        expected = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidHeader(_NAME, "the value must be Base64") from error
+    if len(expected) != known[1]:
+        raise InvalidHeader(_NAME, f"a {algorithm} value has {known[1]} bytes")
+    return Checksum(algorithm, expected)
+
+
+def trailer_declared(headers_trailer: str | None) -> bool:
+    """Whether the `Trailer` header announces Upload-Checksum (checksum-trailer)."""
+    names = (headers_trailer or "").split(",")
+    return any(name.strip().lower() == _NAME.lower() for name in names)

@@ -1,0 +1,335 @@
+"""One request body on its way into storage: received, cut, sent, committed, and the rest kept.
+
+Owns the order in which things become durable:
+1. a full part is sent while the next one is received, a few at a time;
+2. parts that landed are committed as far as they follow the ledger without a gap;
+3. at the end, however it comes, what is left goes to the tail, is flushed, and then committed.
+With a checksum nothing is committed before it matched.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from tusd_py.protocol import checksum as checksums
+from tusd_py.protocol.checksum import Checksum, Digest
+from tusd_py.protocol.errors import InvalidHeader, SizeExceeded
+from tusd_py.protocol.requests import BodyFacts
+from tusd_py.uploads.body import BodyReader, ClientGone, Interrupted, Stop
+from tusd_py.uploads.completion import Finisher, object_spec
+from tusd_py.uploads.config import UploadConfig
+from tusd_py.uploads.ledger import Ledger
+from tusd_py.uploads.memory import MemoryBudget, PartBuffer
+from tusd_py.uploads.slicer import Slicer
+from tusd_storage.errors import LeaseLost, StorageError
+from tusd_storage.ports import ObjectStore, Spool, Tail
+from tusd_storage.records import Part, UploadSession
+
+log = structlog.get_logger(__name__)
+
+STALE_S = 1.0
+"""Bytes that wait longer in memory for the rest of their part go to the spool."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendTools:
+    """What every appender of the process shares."""
+
+    config: UploadConfig
+    objects: ObjectStore
+    finisher: Finisher
+    budget: MemoryBudget
+    new_spool: Callable[[], Awaitable[Spool]]
+
+
+class Appender:
+    """Writes one body to one upload, under a lease. Use once: `run`."""
+
+    def __init__(
+        self,
+        tools: AppendTools,
+        ledger: Ledger,
+        tail: Tail,
+        reader: BodyReader,
+        facts: BodyFacts,
+        *,
+        max_bytes: int,
+    ) -> None:
+        session = ledger.session
+        self._tools = tools
+        self._ledger = ledger
+        self._tail = tail
+        self._reader = reader
+        self._facts = facts
+        self._room = max_bytes
+        self._slicer = Slicer(
+            ledger.plan,
+            number=session.parts_count + 1,
+            filled=session.tail_size,
+            offset=session.offset,
+            length=ledger.length,
+        )
+        self._buffer = PartBuffer(
+            tools.budget,
+            prefix=tail.range() if session.tail_size else None,
+            crc32=session.tail_crc32,
+        )
+        self._digest: Digest | None = facts.checksum.start() if facts.checksum else None
+        self._trailer_digests: dict[str, Digest] = {}
+        if facts.checksum_trailer:
+            self._trailer_digests = {
+                name: Checksum(name, b"").start() for name in checksums.ALGORITHMS
+            }
+        self._sending: dict[int, asyncio.Task[None]] = {}
+        self._unsent: dict[int, PartBuffer] = {}
+        self._landed: dict[int, Part] = {}
+        self._first_number = session.parts_count + 1
+        self._committing = asyncio.Lock()
+        self._failure: StorageError | None = None
+        self._stop: Stop | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._reading = False
+        self.last_activity = 0.0
+        """Loop time of the last byte received."""
+
+    def stop(self, why: Stop) -> None:
+        """Asks the appender to read no further and to keep what it has. May be called any time."""
+        if self._stop is None:
+            self._stop = why
+            if self._reading and self._task is not None:
+                self._task.cancel()
+
+    async def spill_if_stale(self, now: float) -> None:
+        """Moves bytes that wait too long in memory to the spool."""
+        buffer = self._buffer
+        if self._reading and buffer.in_memory and now - buffer.pending_since > STALE_S:
+            try:
+                await buffer.spill(self._tools.new_spool)
+            except StorageError as error:
+                self._fail(error)
+
+    @property
+    def idle_since(self) -> float | None:
+        """Loop time since when the client has sent nothing; None while we do not read."""
+        return self.last_activity if self._reading else None
+
+    async def run(self) -> UploadSession:
+        """Reads the body to its end, or to the first reason to stop.
+
+        Returns the session as committed; it is `completed` when the last byte was in this body.
+        Raises: Interrupted (what arrived is kept), ChecksumMismatch and InvalidHeader (nothing is
+        kept), SizeExceeded, LeaseLost, Unavailable, Rejected, UploadGone.
+        """
+        self._task = asyncio.current_task()
+        self.last_activity = asyncio.get_running_loop().time()
+        try:
+            stop = await self._receive()
+            return await self._settle(stop)
+        finally:
+            await self._wait_all()
+            for buffer in (*self._unsent.values(), self._buffer):
+                buffer.close()
+
+    async def _receive(self) -> Stop:
+        loop_time = asyncio.get_running_loop().time
+        try:
+            if self._slicer.full():
+                await self._feed(b"", self.last_activity)
+            while self._stop is None:
+                chunk = await self._read()
+                if not chunk:
+                    return Stop.END
+                now = self.last_activity = loop_time()
+                if len(chunk) > self._room:
+                    return Stop.TOO_LONG
+                self._room -= len(chunk)
+                self._hash(chunk)
+                await self._feed(chunk, now)
+        except ClientGone:
+            return Stop.DISCONNECTED
+        except _Stopped:
+            pass
+        except StorageError as error:
+            self._fail(error)
+        return self._stop or Stop.FAILED
+
+    async def _read(self) -> bytes:
+        self._reading = True
+        try:
+            return await self._reader.read()
+        except asyncio.CancelledError:
+            if self._stop is None or self._task is None:
+                raise
+            self._task.uncancel()
+            raise _Stopped from None
+        finally:
+            self._reading = False
+
+    def _hash(self, chunk: bytes) -> None:
+        if self._digest is not None:
+            self._digest.update(chunk)
+        for digest in self._trailer_digests.values():
+            digest.update(chunk)
+
+    async def _feed(self, chunk: bytes, now: float) -> None:
+        for cut in self._slicer.feed(chunk):
+            if cut.data:
+                self._buffer.add(cut.data, now)
+            if cut.ends:
+                await self._launch()
+        buffer = self._buffer
+        if not buffer.in_memory:
+            return
+        if self._tools.budget.spent:
+            await self._relieve()
+        elif now - buffer.pending_since > STALE_S:
+            await buffer.spill(self._tools.new_spool)
+
+    async def _relieve(self) -> None:
+        """The memory budget is spent: wait for our own parts, or move our bytes to disk."""
+        if self._sending:
+            await self._wait_one()
+        else:
+            await self._buffer.spill(self._tools.new_spool)
+
+    async def _launch(self) -> None:
+        """Sends the part that is full; waits while too many are on their way."""
+        number = self._slicer.number - 1
+        buffer, self._buffer = self._buffer, PartBuffer(self._tools.budget, prefix=None, crc32=0)
+        self._unsent[number] = buffer
+        while len(self._sending) >= self._tools.config.parts_in_flight:
+            await self._wait_one()
+        self._check()
+        await self._open_multipart()
+        self._sending[number] = asyncio.create_task(self._send(number, buffer))
+
+    async def _open_multipart(self) -> None:
+        session = self._ledger.session
+        if session.upload_id is None:
+            upload_id = await self._tools.objects.create_multipart(object_spec(session))
+            await self._ledger.opened(upload_id)
+
+    async def _send(self, number: int, buffer: PartBuffer) -> None:
+        session = self._ledger.session
+        try:
+            await buffer.settled()
+            self._landed[number] = await self._tools.objects.upload_part(
+                session.bucket,
+                session.object_key,
+                session.upload_id or "",
+                number,
+                buffer.body(),
+            )
+            del self._unsent[number]
+            buffer.close()
+            if not self._facts.checked:
+                await self._commit_landed()
+        except StorageError as error:
+            self._fail(error)
+        finally:
+            del self._sending[number]
+
+    async def _commit_landed(self) -> None:
+        """Appends the parts that continue the ledger without a gap."""
+        async with self._committing:
+            parts = []
+            number = self._ledger.session.parts_count + 1
+            while number in self._landed:
+                parts.append(self._landed.pop(number))
+                number += 1
+            if not parts or isinstance(self._failure, LeaseLost):
+                return
+            if not self._tail.exists:
+                await self._tail.append((), crc32=0)
+            size = sum(part.size for part in parts)
+            to_offset = self._ledger.session.parts_size + size
+            await self._ledger.commit(parts=parts, to_offset=to_offset, tail_crc32=0)
+
+    def _fail(self, error: StorageError) -> None:
+        self._failure = self._failure or error
+        self.stop(Stop.FAILED)
+
+    def _check(self) -> None:
+        if self._stop is not None:
+            raise _Stopped
+
+    async def _wait_one(self) -> None:
+        await asyncio.wait(self._sending.values(), return_when=asyncio.FIRST_COMPLETED)
+
+    async def _wait_all(self) -> None:
+        while self._sending:
+            await asyncio.wait(self._sending.values())
+
+    async def _settle(self, stop: Stop) -> UploadSession:
+        await self._wait_all()
+        await self._buffer.settled()
+        if stop is Stop.END and self._failure is not None:
+            stop = Stop.FAILED
+        if self._facts.checked:
+            self._verify(stop)
+        if isinstance(self._failure, LeaseLost) or stop is Stop.LOST:
+            raise LeaseLost(self._ledger.session.id)
+        await self._commit_landed()
+        if stop is Stop.END and self._slicer.offset == self._ledger.length:
+            return await self._finish()
+        if stop is not Stop.TOO_LONG:
+            await self._keep()
+        self._raise(stop)
+        return self._ledger.session
+
+    def _verify(self, stop: Stop) -> None:
+        """Checksum: nothing of the chunk is kept unless all of it came and matches."""
+        if stop is not Stop.END:
+            self._raise(stop)
+        checksum, digest = self._facts.checksum, self._digest
+        if checksum is None:
+            text = self._reader.trailer("upload-checksum")
+            if text is None:
+                raise InvalidHeader("Upload-Checksum", "was announced as a trailer but never came")
+            checksum = checksums.parse(text)
+            digest = self._trailer_digests[checksum.algorithm]
+        if digest is not None:
+            checksum.check(digest)
+
+    async def _finish(self) -> UploadSession:
+        """The last byte is here: make the object. If the store cannot, keep the bytes."""
+        try:
+            return await self._tools.finisher.finish(self._ledger, self._buffer.body())
+        except StorageError as error:
+            if not isinstance(error, LeaseLost) and not self._ledger.session.received:
+                self._failure = error
+                await self._keep()
+            raise
+
+    async def _keep(self) -> None:
+        """What follows the ledger goes to the tail, is flushed, and is then acknowledged."""
+        session = self._ledger.session
+        number = session.parts_count + 1
+        rest = self._unsent.get(number, self._buffer if number == self._slicer.number else None)
+        if rest is None:
+            return
+        if rest.size == session.tail_size and not self._ledger.declares_length:
+            return
+        new = rest.new()
+        if number == self._first_number:
+            if new or not self._tail.exists:
+                await self._tail.append(new, crc32=rest.crc32)
+        else:
+            await self._tail.replace(new, crc32=rest.crc32)
+        await self._ledger.commit(
+            to_offset=session.parts_size + rest.size, tail_crc32=rest.crc32, release=True
+        )
+
+    def _raise(self, stop: Stop) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if stop is Stop.TOO_LONG:
+            raise SizeExceeded("the body is longer than the upload may be")
+        if stop is not Stop.END:
+            raise Interrupted(stop)
+
+
+class _Stopped(Exception):
+    """Unwinds the receiving loop once `stop` was called."""

@@ -1,0 +1,50 @@
+"""The request body as the use cases see it, and the ways its reading can end."""
+
+from enum import StrEnum
+from typing import Protocol
+
+
+class ClientGone(Exception):
+    """The connection ended before the body did."""
+
+
+class BodyReader(Protocol):
+    """A request body: read once, in order."""
+
+    async def read(self) -> bytes:
+        """The next bytes, or b"" at the end. Raises: ClientGone.
+
+        Safe to cancel while waiting; the bytes that then arrive are not lost but not read either.
+        """
+        ...
+
+    def trailer(self, name: str) -> str | None:
+        """A trailer field, once the body has ended."""
+        ...
+
+
+class Stop(StrEnum):
+    """Why no more of a body is read."""
+
+    END = "end"
+    """The whole body arrived."""
+    DISCONNECTED = "disconnected"
+    IDLE = "idle"
+    """No byte for too long."""
+    TOO_LONG = "too_long"
+    """More bytes than the upload may take."""
+    WANTED = "wanted"
+    """A newer request wants the upload."""
+    LOST = "lost"
+    """The lease is gone; nothing may be written."""
+    SHUTDOWN = "shutdown"
+    FAILED = "failed"
+    """The store, the disk or the database refused."""
+
+
+class Interrupted(Exception):
+    """A request was ended before its body was; what arrived has been kept."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(f"the request was ended early: {stop}")
+        self.stop = stop

@@ -1,0 +1,167 @@
+"""From the last byte to the object in the bucket: durable, idempotent, and sure of its answer.
+
+CompleteMultipartUpload may time out after it succeeded, or answer 200 with an error. Only the
+object itself, with our token and the right size, proves it (S3: CompleteMultipartUpload).
+"""
+
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+from isal import isal_zlib
+
+from tusd_py.protocol.disposition import content_disposition
+from tusd_py.protocol.errors import UploadGone
+from tusd_py.uploads.ledger import Ledger
+from tusd_storage.errors import InvalidPart, NoSuchUpload, StoreUnavailable
+from tusd_storage.ports import ObjectStore, SessionStore
+from tusd_storage.records import Body, Completion, ObjectSpec, SessionState, UploadSession
+
+log = structlog.get_logger(__name__)
+
+EMPTY = Body(segments=(), size=0, crc32=0)
+
+
+def object_spec(session: UploadSession) -> ObjectSpec:
+    """How the object of a session is created."""
+    return ObjectSpec(
+        bucket=session.bucket,
+        key=session.object_key,
+        token=session.token,
+        content_type=session.content_type,
+        content_disposition=content_disposition(session.filename),
+    )
+
+
+class Finisher:
+    """Makes the object of a fully received upload, and records that it is there."""
+
+    def __init__(
+        self, sessions: SessionStore, objects: ObjectStore, now: Callable[[], datetime]
+    ) -> None:
+        self._sessions = sessions
+        self._objects = objects
+        self._now = now
+
+    async def finish(
+        self,
+        ledger: Ledger,
+        last: Body = EMPTY,
+        *,
+        crc32: int | None = None,
+        release: bool = True,
+    ) -> UploadSession:
+        """`last` are the bytes behind the ledger.
+
+        `crc32`: of the whole object, where the ledger's parts do not tell it. `release`: whether
+        success gives the lease back.
+        Raises: StoreUnavailable, StateUnavailable (call again later), LeaseLost, UploadGone (the
+        bytes are lost for good and the session is `failed`), and Rejected errors of the store.
+        """
+        session = ledger.session
+        if session.upload_id is None:
+            size = last.size
+            etag = await self._objects.put(object_spec(session), last)
+            whole = last.crc32
+        else:
+            etag = await self._finish_multipart(ledger, last)
+            size, whole = ledger.session.parts_size, ledger.session.parts_crc32
+        whole = whole if crc32 is None else crc32
+        return await self._record(ledger, size, etag, whole, release)
+
+    async def _finish_multipart(self, ledger: Ledger, last: Body) -> str:
+        if last.size:
+            await self._send_last(ledger, last)
+        elif ledger.session.state is not SessionState.VERIFYING:
+            offset = ledger.session.parts_size
+            await ledger.commit(to_offset=offset, tail_crc32=0, state=SessionState.VERIFYING)
+        return await self._complete(ledger)
+
+    async def _send_last(self, ledger: Ledger, last: Body) -> None:
+        session = ledger.session
+        part = await self._objects.upload_part(
+            session.bucket,
+            session.object_key,
+            _upload_id(session),
+            session.parts_count + 1,
+            last,
+        )
+        await ledger.commit(
+            parts=[part],
+            to_offset=session.parts_size + part.size,
+            tail_crc32=0,
+            state=SessionState.VERIFYING,
+        )
+
+    async def _complete(self, ledger: Ledger) -> str:
+        session = ledger.session
+        parts = await self._sessions.parts(session.id)
+        ledger.lease.fence()
+        try:
+            return await self._objects.complete_multipart(
+                session.bucket, session.object_key, _upload_id(session), parts
+            )
+        except (StoreUnavailable, NoSuchUpload) as doubt:
+            return await self._resolve(ledger, doubt)
+        except InvalidPart:
+            await self._give_up(ledger, "invalid_part")
+            raise
+
+    async def _resolve(self, ledger: Ledger, doubt: StoreUnavailable | NoSuchUpload) -> str:
+        """After an answer that proves nothing: only the object with our token does."""
+        session = ledger.session
+        found = await self._objects.head(session.bucket, session.object_key)
+        if found and found.token == session.token and found.size == session.parts_size:
+            return found.etag
+        if isinstance(doubt, NoSuchUpload):
+            await self._give_up(ledger, "multipart_vanished")
+            raise UploadGone("the store no longer has the parts of this upload") from doubt
+        raise doubt
+
+    async def _give_up(self, ledger: Ledger, failure: str) -> None:
+        log.error("upload_failed", upload=ledger.session.id, failure=failure)
+        await self._sessions.close(
+            ledger.session.id,
+            ledger.lease.epoch,
+            state=SessionState.FAILED,
+            failure=failure,
+            cleanup_reason=None if failure == "multipart_vanished" else failure,
+            now=self._now(),
+        )
+        ledger.lease.given_back = True
+
+    async def _record(
+        self, ledger: Ledger, size: int, etag: str, crc32: int, release: bool
+    ) -> UploadSession:
+        ledger.lease.fence()
+        session = await self._sessions.complete(
+            Completion(
+                id=ledger.session.id,
+                epoch=ledger.lease.epoch,
+                size=size,
+                etag=etag,
+                crc32=crc32,
+                content_type=ledger.session.content_type,
+                now=self._now(),
+                job_id=secrets.token_urlsafe(16),
+                release=release,
+            )
+        )
+        ledger.lease.given_back = release
+        log.info("upload_completed", upload=session.id, size=size)
+        return session
+
+
+def _upload_id(session: UploadSession) -> str:
+    if session.upload_id is None:
+        raise NoSuchUpload(f"upload {session.id} has parts but no multipart upload")
+    return session.upload_id
+
+
+def combine_crc32(pieces: list[tuple[int, int]]) -> int:
+    """CRC-32 of a concatenation, from `(crc32, size)` of its pieces."""
+    whole = 0
+    for crc32, size in pieces:
+        whole = isal_zlib.crc32_combine(whole, crc32, size)
+    return whole

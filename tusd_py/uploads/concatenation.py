@@ -1,0 +1,168 @@
+"""A final upload from its partial ones: copied inside the store, or passed through if small.
+
+Durable like any other upload: parts that landed are in the ledger, so a later try goes on there.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from isal import isal_zlib
+
+from tusd_py.protocol.errors import NotConcatenable, SizeExceeded, UploadGone
+from tusd_py.uploads.completion import EMPTY, Finisher, combine_crc32, object_spec
+from tusd_py.uploads.ledger import Ledger
+from tusd_storage import lifecycle
+from tusd_storage.copyplan import PlannedPart, plan_copy
+from tusd_storage.partplan import StoreLimits, TooLarge
+from tusd_storage.ports import ObjectStore, SessionStore
+from tusd_storage.records import Body, Kind, Part, SessionState, UploadSession
+
+PARALLEL = 4
+"""Copies of one final upload under way at once."""
+
+
+async def load_partials(
+    sessions: SessionStore, ids: Sequence[str], *, owner: str | None
+) -> list[UploadSession]:
+    """The partial uploads a final one names, in order, as often as named.
+
+    Raises: NotConcatenable for any that is unknown, another's, not partial, or gone.
+    """
+    rows = await sessions.get_many(set(ids))
+    partials = []
+    for session_id in ids:
+        row = rows.get(session_id)
+        if row is None or row.owner != owner or row.kind is not Kind.PARTIAL:
+            raise NotConcatenable("Upload-Concat names something that is no partial upload")
+        if row.deleted_at is not None or _ended(row):
+            raise NotConcatenable("Upload-Concat names a partial upload that is gone")
+        partials.append(row)
+    return partials
+
+
+def _ended(row: UploadSession) -> bool:
+    return row.state in lifecycle.TERMINAL and row.state is not SessionState.COMPLETED
+
+
+def finished(partials: Sequence[UploadSession]) -> bool:
+    """Whether all of them can be concatenated now."""
+    return all(partial.state is SessionState.COMPLETED for partial in partials)
+
+
+def total_length(partials: Sequence[UploadSession], longest: int) -> int | None:
+    """Length of the final upload in bytes; None while a partial one's is deferred.
+
+    Concatenation: it MUST be the sum of all partial lengths. Raises: SizeExceeded.
+    """
+    total = 0
+    for partial in partials:
+        if partial.length is None:
+            return None
+        total += partial.length
+    if total > longest:
+        raise SizeExceeded(f"the final upload would have {total} bytes, the maximum is {longest}")
+    return total
+
+
+class Concatenator:
+    """Assembles final uploads, under their lease."""
+
+    def __init__(
+        self,
+        sessions: SessionStore,
+        objects: ObjectStore,
+        finisher: Finisher,
+        limits: StoreLimits,
+    ) -> None:
+        self._sessions = sessions
+        self._objects = objects
+        self._finisher = finisher
+        self._limits = limits
+
+    async def assemble(self, ledger: Ledger) -> UploadSession:
+        """Makes the object of a final upload whose partials are all finished.
+
+        Raises: NotConcatenable, UploadGone, LeaseLost, Unavailable: what was copied is kept.
+        """
+        session = ledger.session
+        partials = await load_partials(self._sessions, session.concat, owner=session.owner)
+        crc32 = combine_crc32([(p.crc32 or 0, p.length or 0) for p in partials])
+        if session.state is not SessionState.VERIFYING:
+            last = await self._copy_all(ledger, partials)
+            return await self._finisher.finish(ledger, last, crc32=crc32)
+        return await self._finisher.finish(ledger, crc32=crc32)
+
+    async def _copy_all(self, ledger: Ledger, partials: Sequence[UploadSession]) -> Body:
+        """Copies every part not yet in the ledger; returns the bytes for a single PutObject."""
+        try:
+            parts = plan_copy([p.length or 0 for p in partials], self._limits)
+        except TooLarge as error:
+            raise SizeExceeded(str(error)) from error
+        session = ledger.session
+        if not parts:
+            return EMPTY
+        if len(parts) == 1 and not parts[0].copied and session.upload_id is None:
+            return await self._collect(parts[0], partials)
+        if session.upload_id is None:
+            await ledger.opened(await self._objects.create_multipart(object_spec(session)))
+        await self._copy_parts(ledger, parts[session.parts_count :], partials)
+        return EMPTY
+
+    async def _copy_parts(
+        self, ledger: Ledger, parts: Sequence[PlannedPart], partials: Sequence[UploadSession]
+    ) -> None:
+        """A few at a time, in order; each batch is committed as it lands."""
+        for start in range(0, len(parts), PARALLEL):
+            batch = parts[start : start + PARALLEL]
+            results = await asyncio.gather(
+                *(self._copy(ledger.session, part, partials) for part in batch),
+                return_exceptions=True,
+            )
+            landed = []
+            for result in results:
+                if isinstance(result, BaseException):
+                    break
+                landed.append(result)
+            if landed:
+                size = sum(part.size for part in landed)
+                offset = ledger.session.parts_size + size
+                await ledger.commit(parts=landed, to_offset=offset, tail_crc32=0)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+
+    async def _copy(
+        self, session: UploadSession, part: PlannedPart, partials: Sequence[UploadSession]
+    ) -> Part:
+        if session.upload_id is None:
+            raise UploadGone("the final upload has no multipart upload")
+        if not part.copied:
+            body = await self._collect(part, partials)
+            return await self._objects.upload_part(
+                session.bucket, session.object_key, session.upload_id, part.number, body
+            )
+        (span,) = part.spans
+        source = partials[span.source]
+        return await self._objects.copy_part(
+            session.bucket,
+            session.object_key,
+            session.upload_id,
+            part.number,
+            source_key=source.object_key,
+            offset=span.offset,
+            size=span.size,
+            crc32=(source.crc32 or 0) if span.size == source.length else 0,
+        )
+
+    async def _collect(self, part: PlannedPart, partials: Sequence[UploadSession]) -> Body:
+        """The bytes of a small part, read back from the store: at most one part in memory."""
+        chunks: list[bytes] = []
+        crc32 = 0
+        for span in part.spans:
+            source = partials[span.source]
+            async for chunk in self._objects.read(
+                source.bucket, source.object_key, offset=span.offset, size=span.size
+            ):
+                chunks.append(chunk)
+                crc32 = isal_zlib.crc32(chunk, crc32)
+        return Body(segments=tuple(chunks), size=part.size, crc32=crc32)

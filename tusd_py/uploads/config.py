@@ -1,0 +1,35 @@
+"""What the use cases must be told: limits, times, names. Values only."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from tusd_storage.partplan import MIB, StoreLimits, max_length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadConfig:
+    """Settings of the tus use cases."""
+
+    bucket: str
+    node: str
+    """Short stable name of this node; the first part of the ids it gives out."""
+    prefix: str = ""
+    """Put before every object key."""
+    profile: str = "default"
+    limits: StoreLimits = field(default_factory=StoreLimits)
+    max_size: int | None = None
+    """Longest upload in bytes; None for what the store can hold."""
+    expires_in: timedelta = timedelta(hours=24)
+    """An unfinished upload expires this long after its last accepted byte."""
+    max_lifetime: timedelta = timedelta(days=7)
+    """No unfinished upload outlives this, however busy."""
+    body_idle_timeout_s: float = 60.0
+    parts_in_flight: int = 4
+    """Parts of one PATCH that may be on their way to the store at once."""
+    memory_budget: int = 64 * MIB
+    """Bytes of request bodies the process keeps in memory; beyond it they wait on disk."""
+
+    def longest(self, *, deferred: bool) -> int:
+        """The longest upload in bytes that may be created."""
+        possible = max_length(self.limits, deferred=deferred)
+        return possible if self.max_size is None else min(possible, self.max_size)

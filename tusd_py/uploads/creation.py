@@ -1,0 +1,121 @@
+"""New rows for new uploads. Ids, keys and tokens come from the system's random source."""
+
+import secrets
+from datetime import datetime
+
+from tusd_py.protocol import metadata, rules
+from tusd_py.protocol.errors import SizeExceeded
+from tusd_py.protocol.requests import CreateRequest
+from tusd_py.uploads.config import UploadConfig
+from tusd_storage import partplan
+from tusd_storage.records import (
+    Asset,
+    AssetState,
+    Kind,
+    Protocol,
+    SessionState,
+    Strategy,
+    UploadSession,
+)
+
+_ID_BYTES = 18
+"""144 random bits: an upload's URL cannot be guessed."""
+
+
+def new_upload_id(node: str) -> str:
+    """`<node>~<random>`: a load balancer routes by the part before the tilde."""
+    return f"{node}~{secrets.token_urlsafe(_ID_BYTES)}"
+
+
+def new_upload(
+    request: CreateRequest,
+    config: UploadConfig,
+    *,
+    owner: str | None,
+    length: int | None,
+    now: datetime,
+) -> tuple[UploadSession, Asset | None]:
+    """The rows of an upload nobody has written to. A partial upload produces no asset.
+
+    Raises: SizeExceeded.
+    """
+    plan = _plan(config, length, final=request.concat.final)
+    session_id = new_upload_id(config.node)
+    key = config.prefix + session_id.replace("~", "-")
+    filename = metadata.filename(request.pairs)
+    content_type = metadata.content_type(request.pairs)
+    kind = _kind(request)
+    asset = None
+    if kind is not Kind.PARTIAL:
+        asset = Asset(
+            id=secrets.token_urlsafe(_ID_BYTES),
+            state=AssetState.STAGED,
+            profile=config.profile,
+            owner=owner,
+            bucket=config.bucket,
+            object_key=key,
+            filename=filename,
+            content_type=content_type,
+            size=None,
+            reason=None,
+            created_at=now,
+            updated_at=now,
+        )
+    session = UploadSession(
+        id=session_id,
+        asset_id=asset.id if asset else None,
+        protocol=Protocol.TUS,
+        strategy=Strategy.RESUMABLE,
+        state=SessionState.SIGNED,
+        kind=kind,
+        profile=config.profile,
+        owner=owner,
+        bucket=config.bucket,
+        object_key=key,
+        token=secrets.token_hex(16),
+        upload_id=None,
+        length=length,
+        offset=0,
+        part_size=plan.part_size,
+        part_growth=plan.growth,
+        parts_count=0,
+        parts_size=0,
+        parts_crc32=0,
+        tail_node=None,
+        tail_crc32=0,
+        metadata=request.metadata,
+        filename=filename,
+        content_type=content_type,
+        size_promised=None,
+        concat=request.concat.ids,
+        concat_header=request.concat_header,
+        lease_holder=None,
+        lease_epoch=0,
+        lease_until=None,
+        lease_stolen=False,
+        etag=None,
+        crc32=None,
+        failure=None,
+        cleanup_reason=None,
+        created_at=now,
+        updated_at=now,
+        expires_at=rules.expires_at(now, now, idle=config.expires_in, life=config.max_lifetime),
+        completed_at=None,
+        deleted_at=None,
+    )
+    return session, asset
+
+
+def _kind(request: CreateRequest) -> Kind:
+    if request.concat.final:
+        return Kind.FINAL
+    return Kind.PARTIAL if request.concat.partial else Kind.SINGLE
+
+
+def _plan(config: UploadConfig, length: int | None, *, final: bool) -> partplan.PartPlan:
+    if final:  # its parts follow from its partials, see `copyplan`
+        return partplan.PartPlan(part_size=config.limits.part_size)
+    longest = config.longest(deferred=length is None)
+    if length is not None and length > longest:
+        raise SizeExceeded(f"Upload-Length is {length}, the maximum is {longest} bytes")
+    return partplan.plan(length, config.limits)

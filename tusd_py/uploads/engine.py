@@ -1,0 +1,335 @@
+"""The tus use cases, each under the rules of `protocol` and the lease of its upload.
+
+Knows ports, no adapter, no HTTP. Everything that can be refused is refused before a byte of the
+body is read.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+import structlog
+
+from tusd_py.protocol import rules
+from tusd_py.protocol.errors import ProtocolError, UploadGone, UploadNotFound
+from tusd_py.protocol.requests import BodyFacts, CreateRequest, PatchRequest
+from tusd_py.protocol.rules import UploadFacts
+from tusd_py.uploads import concatenation
+from tusd_py.uploads.appender import Appender, AppendTools
+from tusd_py.uploads.body import BodyReader, Interrupted, Stop
+from tusd_py.uploads.completion import EMPTY, Finisher
+from tusd_py.uploads.concatenation import Concatenator
+from tusd_py.uploads.config import UploadConfig
+from tusd_py.uploads.creation import new_upload
+from tusd_py.uploads.ledger import Ledger
+from tusd_py.uploads.memory import MemoryBudget
+from tusd_py.uploads.termination import Terminator
+from tusd_py.uploads.watch import Watch
+from tusd_storage import lifecycle
+from tusd_storage.errors import SessionUnknown, TailMissing, Unavailable
+from tusd_storage.leases import Interruption, Lease, LeaseManager
+from tusd_storage.ports import ObjectStore, SessionStore, Tail, TailStore
+from tusd_storage.records import Body, Kind, Protocol, SessionState, UploadSession
+
+log = structlog.get_logger(__name__)
+
+_STOPS = {
+    Interruption.WANTED: Stop.WANTED,
+    Interruption.LOST: Stop.LOST,
+    Interruption.SHUTDOWN: Stop.SHUTDOWN,
+}
+
+
+class UploadEngine:
+    """Create, look at, append to, finish and terminate uploads."""
+
+    def __init__(
+        self,
+        *,
+        config: UploadConfig,
+        sessions: SessionStore,
+        objects: ObjectStore,
+        tails: TailStore,
+        leases: LeaseManager,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.config = config
+        self._sessions = sessions
+        self._tails = tails
+        self._leases = leases
+        self._now = now
+        self._finisher = Finisher(sessions, objects, now)
+        self._terminator = Terminator(sessions, objects, tails, now)
+        self._concatenator = Concatenator(sessions, objects, self._finisher, config.limits)
+        self._watch = Watch(idle_timeout_s=config.body_idle_timeout_s)
+        self._tools = AppendTools(
+            config=config,
+            objects=objects,
+            finisher=self._finisher,
+            budget=MemoryBudget(config.memory_budget),
+            new_spool=tails.spool,
+        )
+
+    def begin_shutdown(self) -> None:
+        """Every running body stops, keeps what it has, commits and ends. Later ones are refused."""
+        self._watch.stop_all()
+
+    async def aclose(self) -> None:
+        """Ends the background task of the engine."""
+        await self._watch.aclose()
+
+    async def find(self, session_id: str) -> UploadSession:
+        """The row of a tus upload. Raises: UploadNotFound."""
+        session = await self._sessions.get(session_id)
+        if session is None or session.protocol is not Protocol.TUS:
+            raise UploadNotFound("there is no such upload")
+        return session
+
+    async def create(
+        self, request: CreateRequest, reader: BodyReader, *, owner: str | None
+    ) -> UploadSession:
+        """Creation, Creation With Upload, Concatenation: the upload after its body, if any.
+
+        A body that could only partly be stored gives an upload with a smaller offset.
+        Raises: SizeExceeded, NotConcatenable, ChecksumMismatch (nothing is left), Unavailable.
+        """
+        if request.concat.final:
+            return await self._create_final(request, owner)
+        session, asset = new_upload(
+            request, self.config, owner=owner, length=request.length, now=self._now()
+        )
+        if request.body.is_empty and request.length != 0:
+            await self._sessions.create(session, asset)
+            return session
+        self._refuse_when_closing()
+        session = self._with_lease(session)
+        await self._sessions.create(session, asset)
+        return await self._fill(session, request, reader)
+
+    def _with_lease(self, session: UploadSession) -> UploadSession:
+        """A row that is born with our lease in it saves the transaction that would take it."""
+        return replace(
+            session,
+            lease_holder=self._leases.holder,
+            lease_epoch=1,
+            lease_until=self._leases.until(),
+        )
+
+    async def _fill(
+        self, session: UploadSession, request: CreateRequest, reader: BodyReader
+    ) -> UploadSession:
+        writer = _Writer()
+        async with self._leases.adopt(session, interrupt=writer.interrupt) as lease:
+            ledger = self._ledger(lease, request.length)
+            if request.length == 0 and request.body.is_empty:
+                return await self._finisher.finish(ledger)
+            longest = self.config.longest(deferred=request.length is None)
+            room = longest if request.length is None else request.length
+            try:
+                return await self._append(writer, ledger, request.body, reader, room)
+            except (Unavailable, Interrupted):
+                # What was stored is told; the client goes on from there (Creation With Upload).
+                if ledger.session.received:
+                    raise
+                return ledger.session
+            except ProtocolError:
+                await self._abort(lease, ledger.session, failure="refused")
+                raise
+
+    async def _create_final(self, request: CreateRequest, owner: str | None) -> UploadSession:
+        """Concatenation. With unfinished partials the final upload waits for them."""
+        partials = await concatenation.load_partials(
+            self._sessions, request.concat.ids, owner=owner
+        )
+        length = concatenation.total_length(partials, self.config.longest(deferred=False))
+        session, asset = new_upload(
+            request, self.config, owner=owner, length=length, now=self._now()
+        )
+        if not concatenation.finished(partials):
+            await self._sessions.create(session, asset)
+            return session
+        session = self._with_lease(session)
+        await self._sessions.create(session, asset)
+        async with self._leases.adopt(session, interrupt=_ignore) as lease:
+            return await self._concatenator.assemble(self._ledger(lease, length))
+
+    async def status(self, session: UploadSession) -> UploadSession:
+        """The upload as HEAD may tell it: one that is fully received is finished first.
+
+        Raises: UploadGone; LeaseHeld, TailMissing or Unavailable when it cannot be finished now.
+        """
+        rules.check_exists(_facts(session), self._now())
+        if session.state is SessionState.COMPLETED:
+            return session
+        if session.kind is Kind.FINAL:
+            return await self._finish_final(session)
+        if not session.received:
+            return session
+        async with self._leases.hold(session.id, interrupt=_ignore, patience_s=0) as lease:
+            return await self._resume_finish(lease)
+
+    async def _finish_final(self, session: UploadSession) -> UploadSession:
+        partials = await concatenation.load_partials(
+            self._sessions, session.concat, owner=session.owner
+        )
+        length = concatenation.total_length(partials, self.config.longest(deferred=False))
+        if not concatenation.finished(partials):
+            return replace(session, length=length)
+        async with self._leases.hold(session.id, interrupt=_ignore, patience_s=0) as lease:
+            if lease.session.state is SessionState.COMPLETED:
+                return lease.session
+            return await self._concatenator.assemble(self._ledger(lease, length))
+
+    async def patch(
+        self, session_id: str, request: PatchRequest, reader: BodyReader
+    ) -> UploadSession:
+        """Appends a body; the upload is `completed` if that was its end.
+
+        Raises: what `rules.check_patch` and `Appender.run` raise; TailMissing, LeaseHeld,
+        UploadNotFound.
+        """
+        self._refuse_when_closing()
+        writer = _Writer()
+        try:
+            async with self._leases.hold(session_id, interrupt=writer.interrupt) as lease:
+                return await self._patch(writer, lease, request, reader)
+        except SessionUnknown as error:
+            raise UploadNotFound("there is no such upload") from error
+
+    async def _patch(
+        self, writer: "_Writer", lease: Lease, request: PatchRequest, reader: BodyReader
+    ) -> UploadSession:
+        session = self._check_tus(lease.session)
+        longest = self.config.longest(deferred=session.length is None)
+        accepted = rules.check_patch(_facts(session), request, now=self._now(), max_size=longest)
+        if session.received:
+            return await self._resume_finish(lease)
+        ledger = self._ledger(lease, accepted.length)
+        return await self._append(writer, ledger, request.body, reader, accepted.max_bytes)
+
+    async def _append(
+        self, writer: "_Writer", ledger: Ledger, facts: BodyFacts, reader: BodyReader, room: int
+    ) -> UploadSession:
+        tail = await self._open_tail(ledger.lease)
+        try:
+            appender = Appender(self._tools, ledger, tail, reader, facts, max_bytes=room)
+            writer.attach(appender)
+            with self._watch.over(appender):
+                done = await appender.run()
+            if done.state is SessionState.COMPLETED and tail.exists:
+                await self._tails.delete(done.id)
+            return done
+        finally:
+            await tail.aclose()
+
+    async def _resume_finish(self, lease: Lease, *, release: bool = True) -> UploadSession:
+        """Every byte is here, the object is not: finish what a crash or a failing store left."""
+        session = lease.session
+        if session.state is SessionState.COMPLETED:
+            return session
+        ledger = self._ledger(lease, session.length)
+        if session.state is SessionState.VERIFYING or session.offset == 0:
+            return await self._finisher.finish(ledger, release=release)
+        tail = await self._open_tail(lease)
+        try:
+            last = EMPTY
+            if session.tail_size:
+                last = Body(
+                    segments=(tail.range(),), size=session.tail_size, crc32=session.tail_crc32
+                )
+            done = await self._finisher.finish(ledger, last, release=release)
+        finally:
+            await tail.aclose()
+        await self._tails.delete(session.id)
+        return done
+
+    async def _open_tail(self, lease: Lease) -> Tail:
+        """The guard: acknowledged bytes must be on this node, or nothing is accepted."""
+        session = lease.session
+        fresh = session.offset == 0
+        try:
+            if not fresh and session.tail_node != self.config.node:
+                raise TailMissing(session.id, "other_node")
+            return await self._tails.open(
+                session.id,
+                size=session.tail_size,
+                crc32=session.tail_crc32,
+                fresh=fresh,
+                steal=session.lease_stolen,
+                fence=lease.fence,
+            )
+        except TailMissing as missing:
+            log.error("tus_tail_missing", upload=session.id, reason=missing.reason)
+            raise
+
+    async def terminate(self, session_id: str) -> None:
+        """Termination: frees everything, of finished and unfinished uploads.
+
+        Raises: UploadNotFound, UploadGone, LeaseHeld, Unavailable.
+        """
+        writer = _Writer()
+        try:
+            async with self._leases.hold(session_id, interrupt=writer.interrupt) as lease:
+                session = self._check_tus(lease.session)
+                if _facts(session).ended:
+                    raise UploadGone("the upload was terminated or has expired")
+                if session.state is SessionState.VERIFYING:
+                    session = await self._resume_finish(lease, release=False)
+                if session.state is SessionState.COMPLETED:
+                    await self._terminator.delete_finished(lease, session)
+                else:
+                    await self._abort(lease, session, failure="terminated")
+        except SessionUnknown as error:
+            raise UploadNotFound("there is no such upload") from error
+
+    async def _abort(self, lease: Lease, session: UploadSession, *, failure: str) -> None:
+        await self._terminator.abort_unfinished(
+            lease, session, state=SessionState.ABORTED, failure=failure
+        )
+
+    def _ledger(self, lease: Lease, length: int | None) -> Ledger:
+        return Ledger(self._sessions, lease, self.config, self._now, length=length)
+
+    def _check_tus(self, session: UploadSession) -> UploadSession:
+        if session.protocol is not Protocol.TUS:
+            raise UploadNotFound("there is no such upload")
+        return session
+
+    def _refuse_when_closing(self) -> None:
+        if self._watch.closing:
+            raise Interrupted(Stop.SHUTDOWN)
+
+
+class _Writer:
+    """Passes an interruption of the lease on to the appender, however early it comes."""
+
+    def __init__(self) -> None:
+        self._appender: Appender | None = None
+        self._stop: Stop | None = None
+
+    def interrupt(self, why: Interruption) -> None:
+        self._stop = _STOPS[why]
+        if self._appender is not None:
+            self._appender.stop(self._stop)
+
+    def attach(self, appender: Appender) -> None:
+        self._appender = appender
+        if self._stop is not None:
+            appender.stop(self._stop)
+
+
+def _ignore(_: Interruption) -> None:
+    """For work that is short, or that only the store can end."""
+
+
+def _facts(session: UploadSession) -> UploadFacts:
+    finished = session.state is SessionState.COMPLETED
+    ended = session.state in lifecycle.TERMINAL and not finished
+    return UploadFacts(
+        offset=session.offset,
+        length=session.length,
+        is_final=session.kind is Kind.FINAL,
+        ended=ended or session.deleted_at is not None,
+        finished=finished,
+        expires_at=session.expires_at,
+    )
