@@ -201,8 +201,13 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def create_multipart(self, spec: ObjectSpec) -> str:
-        """CreateMultipartUpload; returns the upload id."""
+    async def create_multipart(self, spec: ObjectSpec, *, direct: bool = False) -> str:
+        """CreateMultipartUpload; returns the upload id.
+
+        `direct`: clients will send the parts themselves (`presign_part`), without checksums; say
+        the same to `complete_multipart`. AWS takes parts with a CRC-32 only into an upload that
+        was announced to have them, and then no part without.
+        """
         ...
 
     async def upload_part(
@@ -211,8 +216,8 @@ class ObjectStore(Protocol):
         """UploadPart, verified by the store as `put` is.
 
         Sending a number again replaces the part; which copy counts is decided by the ETag given to
-        `complete_multipart`. When this returns or raises, or once a cancelled call has been waited
-        for with `settle`, no byte of the body is in flight any more.
+        `complete_multipart`. When this returns or raises, no byte of the body is in flight any
+        more; a cancelled call breaks its connection and waits for that before it raises.
 
         Raises: NoSuchUpload and as `put`.
         """
@@ -237,9 +242,19 @@ class ObjectStore(Protocol):
         ...
 
     async def complete_multipart(
-        self, bucket: str, key: str, upload_id: str, parts: Sequence[Part]
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        parts: Sequence[Part],
+        *,
+        direct: bool = False,
     ) -> str:
         """CompleteMultipartUpload; returns the ETag. A 200 with an error body is an error.
+
+        In any order; a number twice, no parts at all, or less than 5 MiB before the last part MUST
+        be refused with InvalidPart, whatever the store would do. `direct` as at creation: the
+        `crc32` of the parts means nothing.
 
         The answer is ambiguous by nature: after StoreUnavailable or NoSuchUpload the object may be
         there, which only `head` and its token can tell.
@@ -252,7 +267,7 @@ class ObjectStore(Protocol):
         """AbortMultipartUpload. An unknown upload counts as aborted: idempotent."""
         ...
 
-    def list_multipart(self, bucket: str, prefix: str) -> AsyncIterator[MultipartUpload]:
+    def list_multipart(self, bucket: str, prefix: str) -> AsyncGenerator[MultipartUpload]:
         """Every multipart upload under the prefix, page by page, in no promised order."""
         ...
 
@@ -269,10 +284,13 @@ class ObjectStore(Protocol):
 
     def read(
         self, bucket: str, key: str, *, offset: int = 0, size: int | None = None
-    ) -> AsyncIterator[bytes]:
-        """The object's bytes in chunks of at most 1 MiB; bounded memory. Raises NoSuchObject.
+    ) -> AsyncGenerator[bytes, None]:
+        """The object's bytes in chunks of at most 1 MiB; bounded memory.
 
         Close the iterator (`aclose`) to end early; that frees its connection.
+
+        Raises: NoSuchObject; StoreRefused("InvalidRange") when the object does not reach as far as
+        asked; StoreUnavailable when bytes are missing in the end, which may be after some came.
         """
         ...
 

@@ -1,0 +1,140 @@
+"""From what botocore, sockets and S3 say to the storage taxonomy: the only place that knows both.
+
+Messages name the operation and S3's error code. Never a URL, key, ARN or credential: botocore's own
+messages contain those, so none is passed on.
+"""
+
+import http.client
+import re
+import ssl
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ParamValidationError,
+    SSLError,
+)
+
+from tusd_storage.errors import (
+    AccessDenied,
+    ChecksumRejected,
+    InvalidPart,
+    NoSuchObject,
+    NoSuchUpload,
+    StorageError,
+    StoreRefused,
+    StoreUnavailable,
+)
+
+
+class Throttled(StoreUnavailable):
+    """The store said that it did nothing, because it is busy."""
+
+
+FOREIGN = (BotoCoreError, ClientError, OSError, http.client.HTTPException)
+"""What to catch around a call and hand to `from_exception`."""
+
+PART_OPERATIONS = frozenset(
+    {"UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload", "ListParts"}
+)
+"""Operations on an upload id, where "not found" can only mean the upload."""
+
+THROTTLING = frozenset(
+    {
+        *("SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling", "ThrottlingException"),
+        *("TooManyRequests", "TooManyRequestsException", "RequestLimitExceeded"),
+        *("BandwidthLimitExceeded", "RequestThrottled", "RequestThrottledException"),
+    }
+)
+TRANSIENT = frozenset(
+    {
+        *("InternalError", "InternalFailure", "ServiceUnavailable", "ServerBusy"),
+        # The store did not get all of the body, or not in time.
+        *("RequestTimeout", "RequestTimeoutException", "IncompleteBody"),
+        # Another call on the same key was under way.
+        *("OperationAborted", "ConditionalRequestConflict"),
+    }
+)
+CHECKSUM = frozenset(
+    {
+        *("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"),
+        *("XAmzContentSHA256Mismatch", "ChecksumMismatch"),
+    }
+)
+PARTS = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
+ACCESS = frozenset(
+    {
+        *("AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidAccessKeyId"),
+        *("SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
+        *("RequestTimeTooSkewed", "InvalidSecurity", "NotSignedUp", "UnauthorizedAccess"),
+        *("AuthorizationHeaderMalformed", "InvalidObjectState"),
+    }
+)
+RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509})
+
+_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9._-]{1,64})\s*</Code>")
+
+
+def code_of(body: bytes) -> str:
+    """S3's error code in an XML error body; empty when there is none."""
+    found = _CODE.search(body)
+    return found.group(1).decode() if found else ""
+
+
+def from_answer(operation: str, status: int, code: str) -> StorageError:
+    """The error for an HTTP answer that is not a success."""
+    what = f"{operation}: the store answered {status} {code}".rstrip()
+    if code in THROTTLING or status == 429:
+        # A 200 that turned into an error is no promise that nothing was done.
+        return Throttled(what) if status in {429, 503} else StoreUnavailable(what)
+    if code in PARTS:
+        return InvalidPart(what)
+    if code in CHECKSUM:
+        return ChecksumRejected(what)
+    if code in ACCESS or (not code and status in {401, 403}):
+        return AccessDenied(what)
+    if code in TRANSIENT or status in RETRYABLE_STATUSES:
+        return StoreUnavailable(what)
+    if (status == 404 and code != "NoSuchBucket") or code in {"NoSuchUpload", "NoSuchKey"}:
+        missing_upload = code == "NoSuchUpload" or operation in PART_OPERATIONS
+        return NoSuchUpload(what) if missing_upload else NoSuchObject(what)
+    if status == 403:
+        return AccessDenied(what)
+    return StoreRefused(code or str(status), what)
+
+
+def from_exception(operation: str, error: Exception) -> StorageError:
+    """The error for one of `FOREIGN`."""
+    if isinstance(error, ClientError):
+        status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+        code = error.response["Error"].get("Code", "")
+        return from_answer(operation, status, "" if code.isdigit() else code)
+    if isinstance(error, NoCredentialsError):
+        return AccessDenied(f"{operation}: no credentials for the store were found")
+    if isinstance(error, ParamValidationError):
+        return StoreRefused("InvalidArgument", f"{operation}: not something S3 can take")
+    if _untrusted(error):
+        return StoreRefused("CertificateUntrusted", f"{operation}: the store's TLS certificate")
+    if isinstance(error, BotoCoreError) and not isinstance(
+        error, HTTPClientError | IncompleteReadError
+    ):
+        return StoreRefused(type(error).__name__, f"{operation}: {type(error).__name__}")
+    return StoreUnavailable(f"{operation}: {type(error).__name__}")
+
+
+def outcome(error: StorageError) -> str:
+    """The observer's word for it."""
+    if isinstance(error, Throttled):
+        return "throttled"
+    if isinstance(error, NoSuchUpload | NoSuchObject):
+        return "missing"
+    return "unavailable" if isinstance(error, StoreUnavailable) else "rejected"
+
+
+def _untrusted(error: Exception) -> bool:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return True
+    return isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error)

@@ -1,0 +1,160 @@
+"""Signed PUT requests, as botocore would have sent them, without their bodies.
+
+Owns the address and the signature of PutObject and UploadPart. Both are botocore's: the address
+of a bucket is learnt from a request that botocore prepares and that is never sent, so regions, path
+and virtual-host style, dual stack and access points come out as for every other call; the signature
+is made by its own SigV4 signer. Knows no sockets.
+"""
+
+import base64
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest, AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.config import Config
+from botocore.credentials import Credentials, ReadOnlyCredentials
+from botocore.exceptions import NoCredentialsError
+
+from tusd_storage.records import Body, FileRange
+from tusd_storage.s3.config import Checksum
+from tusd_storage.s3.fields import crc32_text
+from tusd_storage.s3.transmit import read_file
+from tusd_storage.s3.wire import Origin, Request
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_UNSIGNED = Config(s3={"payload_signing_enabled": False})
+"""Hashing the body with SHA-256 would cost more than sending it; its CRC-32 is signed instead."""
+_PROBE_KEY = "k"
+_EVENT = "before-send.s3.UploadPart"
+"""What a handler of it returns is taken for the store's answer, and nothing is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """Where a bucket's objects are, and what their signatures are for."""
+
+    origin: Origin
+    path: str
+    """Everything before the key."""
+    region: str
+    service: str
+
+
+class Signer:
+    """Makes requests. Thread-safe."""
+
+    def __init__(
+        self, client: "S3Client", credentials: Callable[[], Credentials | None], checksum: Checksum
+    ) -> None:
+        self._client = client
+        self._credentials = credentials
+        self._checksum = checksum
+        self._addresses: dict[str, _Address] = {}
+        self._lock = threading.Lock()
+        client.meta.events.register_first(_EVENT, _keep_back)  # type: ignore[arg-type]
+
+    def put(
+        self,
+        bucket: str,
+        key: str,
+        body: Body,
+        *,
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Request:
+        """A PUT of `body` to `key`. Blocks where credentials must be refreshed.
+
+        Raises: what botocore raises, e.g. NoCredentialsError; transmit.BodyTooShort.
+        """
+        address = self._address(bucket)
+        target = address.path + quote(key, safe="/~")
+        if query:
+            target += "?" + "&".join(f"{k}={quote(v, safe='-_.~')}" for k, v in query.items())
+        signed = AWSRequest(
+            method="PUT",
+            url=f"{address.origin.scheme}://{address.origin.authority}{target}",
+            headers={
+                "Host": address.origin.authority,
+                **(headers or {}),
+                **_checksum_headers(self._checksum, body),
+            },
+        )
+        signed.context["client_config"] = _UNSIGNED
+        S3SigV4Auth(self._frozen(), address.service, address.region).add_auth(signed)
+        return Request(
+            address.origin,
+            "PUT",
+            target,
+            [*signed.headers.items(), ("Content-Length", str(body.size))],
+        )
+
+    def _frozen(self) -> ReadOnlyCredentials:
+        credentials = self._credentials()
+        if credentials is None:
+            raise NoCredentialsError
+        return credentials.get_frozen_credentials()
+
+    def _address(self, bucket: str) -> _Address:
+        with self._lock:
+            address = self._addresses.get(bucket)
+        if address is None:
+            address = self._learn(bucket)
+            with self._lock:
+                self._addresses[bucket] = address
+        return address
+
+    def _learn(self, bucket: str) -> _Address:
+        answer = self._client.upload_part(
+            Bucket=bucket, Key=_PROBE_KEY, UploadId="u", PartNumber=1, Body=b""
+        )
+        seen = answer["ResponseMetadata"]["HTTPHeaders"]
+        url = seen["url"]
+        # Credential=<access key>/<date>/<region>/<service>/aws4_request
+        scope = seen["authorization"].split("Credential=")[1].split(",")[0].split("/")
+        path = urlsplit(url).path
+        return _Address(Origin.of(url), path.removesuffix(_PROBE_KEY), scope[-3], scope[-2])
+
+
+def _keep_back(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+    """Answers in the store's place with what would have been sent."""
+    seen = HTTPHeaders()
+    seen["url"] = request.url
+    authorization = request.headers["Authorization"]
+    if isinstance(authorization, bytes):
+        authorization = authorization.decode()
+    seen["authorization"] = authorization
+    return AWSResponse(request.url, 200, seen, _Nothing())
+
+
+class _Nothing:
+    """An empty body, as botocore reads it."""
+
+    def stream(self, *_: object, **__: object) -> list[bytes]:
+        return []
+
+
+def _checksum_headers(checksum: Checksum, body: Body) -> dict[str, str]:
+    if checksum == "crc32":
+        return {"x-amz-checksum-crc32": crc32_text(body.crc32)}
+    if checksum == "md5":
+        return {"Content-MD5": base64.b64encode(_md5(body)).decode()}
+    return {}
+
+
+def _md5(body: Body) -> bytes:
+    digest = hashlib.md5(usedforsecurity=False)
+    for segment in body.segments:
+        if isinstance(segment, FileRange):
+            for piece in read_file(segment):
+                digest.update(piece)
+        else:
+            digest.update(segment)
+    return digest.digest()

@@ -1,0 +1,126 @@
+"""One HTTP/1.1 exchange on an open socket: the bytes out, the answer in.
+
+Owns how segments reach the kernel with the fewest copies and system calls. Knows no pool, no
+retry and no S3. All of it blocks, no longer than the socket's time-out without progress.
+"""
+
+import http.client
+import os
+import select
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from tusd_storage.records import FileRange, Segment
+
+FILE_CHUNK = 1024 * 1024
+"""Bytes read from a file at a time where the kernel cannot send it by itself."""
+SENDFILE_CHUNK = 1 << 30
+"""Linux sends at most 2 GiB at a time."""
+BUFFERS_AT_ONCE = 64
+"""For one `sendmsg`; systems allow 1024, and a socket's buffer holds fewer."""
+MAX_ANSWER = 64 * 1024
+"""Bytes read of an answer's body; a connection with more to come is not used again."""
+
+
+class BodyTooShort(Exception):
+    """A file range ended before its promised size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer. Header names are lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def send(connection: socket.socket, head: bytes, segments: Sequence[Segment]) -> None:
+    """Sends `head` and all segments. Raises OSError, BodyTooShort."""
+    buffers = [head]
+    for segment in segments:
+        if isinstance(segment, FileRange):
+            _send_buffers(connection, buffers)
+            buffers = []
+            _send_file(connection, segment)
+        elif segment:
+            buffers.append(segment)
+    _send_buffers(connection, buffers)
+
+
+def read_answer(connection: socket.socket) -> tuple[Answer, bool]:
+    """The answer, and whether the connection can take another request.
+
+    Raises: OSError, http.client.HTTPException.
+    """
+    with closing(http.client.HTTPResponse(connection, method="PUT")) as response:
+        response.begin()
+        body = response.read(MAX_ANSWER)
+        complete = not response.read(1)
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, headers, body), complete and not response.will_close
+
+
+def read_file(segment: FileRange) -> Iterator[bytes]:
+    """The range's bytes in pieces. Raises OSError, BodyTooShort."""
+    offset, end = segment.offset, segment.offset + segment.size
+    while offset < end:
+        piece = os.pread(segment.fd, min(FILE_CHUNK, end - offset), offset)
+        if not piece:
+            raise BodyTooShort
+        offset += len(piece)
+        yield piece
+
+
+def _send_buffers(connection: socket.socket, buffers: list[bytes]) -> None:
+    if isinstance(connection, ssl.SSLSocket):
+        for buffer in buffers:
+            connection.sendall(buffer)
+        return
+    views = [memoryview(buffer) for buffer in buffers]
+    first = 0
+    while first < len(views):
+        sent = connection.sendmsg(views[first : first + BUFFERS_AT_ONCE])
+        while first < len(views) and sent >= len(views[first]):
+            sent -= len(views[first])
+            first += 1
+        if sent:
+            views[first] = views[first][sent:]
+
+
+def _send_file(connection: socket.socket, segment: FileRange) -> None:
+    if isinstance(connection, ssl.SSLSocket):
+        for piece in read_file(segment):
+            connection.sendall(piece)
+        return
+    offset, end = segment.offset, segment.offset + segment.size
+    while offset < end:
+        # A socket with a time-out does not block by itself.
+        _wait_writable(connection)
+        try:
+            sent = os.sendfile(
+                connection.fileno(), segment.fd, offset, min(SENDFILE_CHUNK, end - offset)
+            )
+        except BlockingIOError:
+            continue
+        if not sent:
+            raise BodyTooShort
+        offset += sent
+
+
+def _wait_writable(connection: socket.socket) -> None:
+    timeout_s = connection.gettimeout()
+    poll = select.poll()
+    poll.register(connection, select.POLLOUT)
+    if not poll.poll(None if timeout_s is None else timeout_s * 1000):
+        raise TimeoutError("the store does not read")
+
+
+def readable(connection: socket.socket) -> bool:
+    """Whether an idle connection has something to say: it was closed, or is out of step."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
