@@ -5,7 +5,7 @@ suite has a test for it. All methods are async and never block the event loop. A
 taxonomy of `tusd_storage.errors`. Cancelling a call leaves its outcome unknown, never half done.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -267,7 +267,7 @@ class ObjectStore(Protocol):
         """AbortMultipartUpload. An unknown upload counts as aborted: idempotent."""
         ...
 
-    def list_multipart(self, bucket: str, prefix: str) -> AsyncGenerator[MultipartUpload]:
+    def list_multipart(self, bucket: str, prefix: str) -> AsyncGenerator[MultipartUpload, None]:
         """Every multipart upload under the prefix, page by page, in no promised order."""
         ...
 
