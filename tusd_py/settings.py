@@ -288,6 +288,19 @@ class Settings(BaseModel):
             raise ValueError('the demo page needs "/": set base_path to "/files/" or demo_page off')
         return self
 
+    def require_bucket(self) -> str:
+        """The bucket's name.
+
+        Raises:
+            SettingsError: none is set.
+        """
+        if not self.s3_bucket:
+            raise SettingsError(
+                f"No bucket is set: write --s3-bucket NAME, {ENV_PREFIX}S3_BUCKET=NAME, or "
+                's3_bucket = "NAME" in the configuration file'
+            )
+        return self.s3_bucket
+
     def node_name(self) -> str:
         """The node's name: `node`, or the one kept in `data_dir`, made at the first call.
 

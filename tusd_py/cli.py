@@ -1,0 +1,302 @@
+"""The command `tusd-py`: reads the settings, does one thing, says in a sentence what went wrong.
+
+Owns arguments, exit codes and what is printed. Flags are made from `Settings`; nothing about a
+setting is written twice. Exit codes: 0 done or stopped, 2 refused at start, 3 failed at start.
+"""
+
+import argparse
+import asyncio
+import difflib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin
+
+import structlog
+from pydantic import BeforeValidator
+from pydantic.fields import FieldInfo
+
+from tusd_py import __version__
+from tusd_py.settings import ENV_PREFIX, SECTIONS, Settings, SettingsError, mask_url, section
+from tusd_py.settings_sources import CONFIG_VARIABLE, Loaded, load
+from tusd_py.telemetry import logs
+from tusd_py.units import parse_size, show_duration, show_size
+from tusd_storage.errors import AccessDenied, Rejected, StorageError, Unavailable
+
+REFUSED = 2
+INTERRUPTED = 130
+SQLITE = "sqlite"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        flags = [f"--{name.replace('_', '-')}" for name in Settings.model_fields]
+        unknown = next((word for word in message.split() if word.startswith("--")), "")
+        close = difflib.get_close_matches(unknown.partition("=")[0], flags, n=1)
+        advice = f"did you mean {close[0]}?" if close else "--help lists what there is"
+        self.exit(REFUSED, f"{self.prog}: {message}; {advice}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    parsed = vars(build_parser().parse_args(arguments))
+    command: Callable[[Loaded], int] = parsed.pop("command")
+    try:
+        return command(_loaded(command, parsed))
+    except SettingsError as error:
+        return refuse(*error.problems)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The commands and, for each, a flag for every setting."""
+    parser = _Parser(
+        prog="tusd-py",
+        description="A resumable-upload server: the tus 1.0.0 protocol in front of S3.",
+        epilog=f"Every flag can also be written as a variable ({ENV_PREFIX}PORT=9000) or as a line "
+        "of a TOML file (port = 9000). Flags win over variables, variables over the file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tusd-py {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    for name, command, text in (
+        ("serve", serve, "Serve uploads into your bucket."),
+        ("dev", dev, "Try it: server, database, S3 engine and page, all on this machine."),
+        ("migrate", migrate, "Bring the database to the schema of this version."),
+        ("settings", show_settings, "Print the settings that are in effect, and where from."),
+    ):
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            usage=f"tusd-py {name} [--config FILE] [--FLAG VALUE ...]",
+            allow_abbrev=False,
+        )
+        sub.set_defaults(command=command)
+        _add_flags(sub)
+    return parser
+
+
+def serve(loaded: Loaded) -> int:
+    """Checks what the server stands on, then serves until it is told to stop."""
+    from tusd_py import server
+
+    settings = loaded.settings
+    settings.require_bucket()
+    logs.configure(style=settings.log_format, level=settings.log_level)
+    prepare_folders(settings)
+    prepare_database(settings)
+    asyncio.run(check_bucket(settings))
+    return server.run(settings)
+
+
+def dev(loaded: Loaded) -> int:
+    """Everything on this machine, for trying and developing."""
+    from tusd_py.demo import dev as everything
+
+    settings = everything.settle(loaded)
+    logs.configure(style=settings.log_format, level=settings.log_level)
+    prepare_folders(settings)
+    prepare_database(settings, migrating=True)
+    return everything.run(settings)
+
+
+def migrate(loaded: Loaded) -> int:
+    """Upgrades the schema; safe to run at any time, and by several at once."""
+    prepare_database(loaded.settings, migrating=True)
+    print(f"The schema of {mask_url(loaded.settings.database_url)} is up to date.")
+    return 0
+
+
+def show_settings(loaded: Loaded) -> int:
+    """Prints a TOML file that would give the same settings, secrets masked."""
+    values = loaded.settings.masked()
+    for title in SECTIONS:
+        print(f"# {title}")
+        for name in section(title):
+            line = f"{name} = {as_toml(name, values[name])}"
+            if values[name] is None:
+                line = f"# {name} is not set"
+            origin = loaded.origins.get(name)
+            print(f"{line:<40}  # {origin}" if origin else line)
+        print()
+    return 0
+
+
+def refuse(*problems: str) -> int:
+    """Prints the problems to standard error; returns the exit code for a refused start."""
+    for problem in problems:
+        sys.stderr.write(f"tusd-py: {problem}\n")
+    return REFUSED
+
+
+def prepare_folders(settings: Settings) -> None:
+    """Makes the folders and the node's name, so that every worker finds them.
+
+    Raises: SettingsError.
+    """
+    for name, folder in (("data_dir", settings.data_dir), ("tmp_dir", settings.tmp_dir)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".writable"
+            probe.touch()
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"The folder {name} = {str(folder)!r} cannot be written ({error.strerror}): "
+                f"make it writable, or write another with {ENV_PREFIX}{name.upper()}"
+            ) from error
+    settings.node_name()
+
+
+def prepare_database(settings: Settings, *, migrating: bool = False) -> None:
+    """Brings SQLite up to date; demands that PostgreSQL is, unless `migrating`.
+
+    Raises: SettingsError.
+    """
+    from tusd_storage import sql
+
+    url = settings.database_url
+    shown = mask_url(url)
+    try:
+        if migrating or url.startswith(SQLITE):
+            sql.migrate(url)
+        elif not sql.schema_is_current(url):
+            raise SettingsError(
+                f"The schema of {shown} is not the one of this version: run `tusd-py migrate` "
+                "with the same settings, then start again"
+            )
+    except StorageError as error:
+        raise SettingsError(
+            f"The database {shown} cannot be used ({error}): "
+            f"start it, or correct {ENV_PREFIX}DATABASE_URL"
+        ) from error
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"PostgreSQL needs {error.name}: run pip install 'tusd-py[postgres]'"
+        ) from error
+    except ValueError as error:
+        raise SettingsError(f"{ENV_PREFIX}DATABASE_URL is {shown!r}: {error}") from error
+
+
+async def check_bucket(settings: Settings) -> None:
+    """Asks the store for the bucket once. A store that is merely down is waited for by `/ready`.
+
+    Raises: SettingsError, when waiting would not help.
+    """
+    from tusd_storage.s3 import S3Config, S3Store
+
+    bucket = settings.require_bucket()
+    store = S3Store(
+        S3Config(
+            endpoint=settings.s3_endpoint,
+            region=settings.s3_region,
+            addressing_style=settings.s3_addressing_style,
+            connect_timeout_s=2,
+            read_timeout_s=5,
+            deadline_s=2,
+        )
+    )
+    try:
+        await store.probe(bucket)
+    except AccessDenied as error:
+        raise SettingsError(
+            f"The bucket {bucket!r} cannot be used ({error}): set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY (or a profile) with the right s3:ListBucket on it"
+        ) from error
+    except Rejected as error:
+        raise SettingsError(
+            f"The bucket {bucket!r} cannot be used ({error}): create it, or correct "
+            f"{ENV_PREFIX}S3_BUCKET, {ENV_PREFIX}S3_ENDPOINT or {ENV_PREFIX}S3_REGION"
+        ) from error
+    except Unavailable as error:
+        structlog.get_logger(__name__).warning(
+            "the store does not answer; /ready tells when it does", bucket=bucket, reason=str(error)
+        )
+    finally:
+        await store.aclose()
+
+
+def as_toml(name: str, value: object) -> str:
+    """A value as it could stand in the configuration file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, timedelta):
+        return json.dumps(show_duration(value))
+    if isinstance(value, int) and is_size(Settings.model_fields[name]):
+        return json.dumps(show_size(value)) if value else "0"
+    if isinstance(value, int | float):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, tuple):
+        return json.dumps([str(item) for item in value])
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def is_size(field: FieldInfo) -> bool:
+    """Whether the field takes `5MiB`."""
+    kinds: list[Any] = [*field.metadata]
+    for argument in getattr(field.annotation, "__args__", ()):
+        kinds += getattr(argument, "__metadata__", ())
+    return any(isinstance(kind, BeforeValidator) and kind.func is parse_size for kind in kinds)
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"A TOML file with settings. [{CONFIG_VARIABLE}]",
+    )
+    for title in SECTIONS:
+        group = parser.add_argument_group(title)
+        for name in section(title):
+            _add_flag(group, name, Settings.model_fields[name])
+
+
+def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> None:
+    flag = f"--{name.replace('_', '-')}"
+    text = " ".join((field.description or "").split()).replace("%", "%%")
+    if field.default_factory is None and field.default not in (None, "", ()):
+        default = field.get_default()
+        shown = ", ".join(default) if isinstance(default, tuple) else as_toml(name, default)
+        shown = shown.strip('"')
+        text = f"{text} Default: {shown}."
+    text = f"{text} [{ENV_PREFIX}{name.upper()}]"
+    if field.annotation is bool:
+        group.add_argument(
+            flag,
+            dest=name,
+            action=argparse.BooleanOptionalAction,
+            default=argparse.SUPPRESS,
+            help=text,
+        )
+    else:
+        group.add_argument(
+            flag, dest=name, default=argparse.SUPPRESS, metavar=_placeholder(field), help=text
+        )
+
+
+def _placeholder(field: FieldInfo) -> str:
+    """What stands for the value in `--help`."""
+    if get_origin(field.annotation) is Literal:
+        return "|".join(get_args(field.annotation))
+    if is_size(field):
+        return "SIZE"
+    known = {timedelta: "TIME", int: "NUMBER", float: "SECONDS", Path: "FOLDER"}
+    return known.get(field.annotation, "VALUE") if isinstance(field.annotation, type) else "VALUE"
+
+
+def _loaded(command: Callable[[Loaded], int], parsed: dict[str, Any]) -> Loaded:
+    config = parsed.pop("config")
+    if command is not dev:
+        return load(parsed, config=config)
+    from tusd_py.demo.dev import DEFAULTS
+
+    return load(parsed, config=config, defaults=DEFAULTS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

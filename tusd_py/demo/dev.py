@@ -1,0 +1,142 @@
+"""`tusd-py dev`: server, database, S3 engine and page in one command, and nothing left behind.
+
+Owns the settings of that arrangement and the block that is printed. Knows the engine's public face;
+serving is `tusd_py.server`'s.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.resources import files
+
+from tusd_py import server
+from tusd_py.demo.engine import EmbeddedS3, EngineError
+from tusd_py.settings import Settings, SettingsError
+from tusd_py.settings_sources import Loaded
+
+DEFAULTS: Mapping[str, object] = {
+    "demo_page": True,
+    "download": "stream",
+    "log_level": "warning",
+    "s3_bucket": "uploads",
+}
+"""Below flags, environment and file. Downloads go through the server: the engine is on loopback, a
+phone on the same network could not follow a redirect to it."""
+
+PORTS_TRIED = 20
+OWN_STORE = ("s3_endpoint", "s3_public_endpoint")
+
+
+def settle(loaded: Loaded) -> Settings:
+    """The settings for `dev`: refuses a store of the user's own, and finds a free port.
+
+    Raises: SettingsError.
+    """
+    settings = loaded.settings
+    for name in OWN_STORE:
+        if name in loaded.origins:
+            raise SettingsError(
+                f"{loaded.origins[name]}: `tusd-py dev` brings its own S3 engine; leave this out, "
+                "or use `tusd-py serve` for a store of your own"
+            )
+    if "port" in loaded.origins:
+        server.port_is_free(settings.host, settings.port)
+        return settings
+    return settings.model_copy(update={"port": first_free_port(settings.host, settings.port)})
+
+
+def first_free_port(host: str, wanted: int) -> int:
+    """The first port from `wanted` on that can be listened on.
+
+    Raises: SettingsError when all of PORTS_TRIED are taken.
+    """
+    for port in range(wanted, wanted + PORTS_TRIED - 1):
+        with suppress(SettingsError):
+            server.port_is_free(host, port)
+            return port
+    last = wanted + PORTS_TRIED - 1
+    server.port_is_free(host, last)
+    return last
+
+
+def run(settings: Settings) -> int:
+    """Starts the engine, prints the block, serves until stopped, stops the engine."""
+    server.exit_on_sigterm()
+    _treat_hangup_as_stop()
+    try:
+        engine = EmbeddedS3.start(settings.data_dir / "s3", bucket=settings.s3_bucket)
+    except EngineError as error:
+        raise SettingsError(str(error)) from error
+    try:
+        with _credentials(engine):
+            complete = settings.model_copy(
+                update={
+                    "s3_endpoint": engine.endpoint,
+                    "s3_region": engine.region,
+                    "s3_addressing_style": "path",
+                }
+            )
+            print(block(complete), flush=True)
+            return server.run(complete)
+    finally:
+        engine.stop()
+        print("\nStopped. What was uploaded is kept in", settings.data_dir, flush=True)
+
+
+def block(settings: Settings) -> str:
+    """What a newcomer needs to know, and no more."""
+    root = f"http://{_reachable(settings.host)}:{settings.port}"
+    lines = [
+        ("Page", f"{root}/" if settings.demo_page else "off (demo_page)"),
+        ("Uploads", f"{root}{settings.base_path}"),
+        ("Bucket", f"{settings.s3_bucket} at {settings.s3_endpoint} (embedded, keys in data_dir)"),
+        ("Data", str(settings.data_dir.resolve())),
+        ("Stop", "Ctrl-C"),
+    ]
+    if settings.port != Settings.model_fields["port"].default:
+        lines.insert(0, ("Port", f"{settings.port}"))
+    if not has_built_page():
+        lines.append(("Note", "the page is a plain one: install Node.js with npm, then `make web`"))
+    width = max(len(text) for _, text in lines) + 14
+    rule = "─" * min(width, 78)
+    body = "\n".join(f"  {name:<9} {text}" for name, text in lines)
+    return f"\n{rule}\n  tusd-py is running\n\n{body}\n{rule}\n"
+
+
+def has_built_page() -> bool:
+    """Whether the page's scripts have been built."""
+    return files("tusd_py.demo").joinpath("static", "upload.js").is_file()
+
+
+def _reachable(host: str) -> str:
+    if host in {"0.0.0.0", "::", "127.0.0.1", "::1"}:  # noqa: S104 - compared, not bound
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+@contextmanager
+def _credentials(engine: EmbeddedS3) -> Iterator[None]:
+    """The engine's keys, in this process' environment only, and no profile beside them."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    for name in before:
+        del os.environ[name]
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": engine.access_key,
+        "AWS_SECRET_ACCESS_KEY": engine.secret_key,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    try:
+        yield
+    finally:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            del os.environ[name]
+        os.environ |= before
+
+
+def _treat_hangup_as_stop() -> None:
+    """A closed terminal stops everything, as Ctrl-C does."""
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))

@@ -1,0 +1,103 @@
+"""The demo page's routes: `/`, `/uppy`, and below `/demo/` what they load.
+
+Owns which files are served and their strict headers. Knows nothing of uploads; the page is told the
+endpoint by `/demo/config.json`. Without built scripts, a plain page says how to build them.
+
+Files are small and read once, when the routes are made.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from tusd_py import __version__
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+"""What `npm run build` makes of `web/`; absent in a checkout without npm."""
+HTML = HERE / "html"
+PAGES = {"/": "index.html", "/uppy": "uppy.html"}
+PLAIN = "plain.html"
+BUILT = "upload.js"
+
+MEDIA_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+}
+
+HEADERS = {
+    # Pictures: thumbnails of chosen files are blobs, icons in the stylesheets are data.
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    content: bytes
+    media_type: str
+    etag: str
+
+    @classmethod
+    def read(cls, path: Path) -> "_File":
+        content = path.read_bytes()
+        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        return cls(content, MEDIA_TYPES[path.suffix], etag)
+
+    def answer(self, request: Request) -> Response:
+        headers = HEADERS | {"ETag": self.etag}
+        if request.headers.get("if-none-match") == self.etag:
+            return Response(status_code=304, headers=headers)
+        return Response(self.content, media_type=self.media_type, headers=headers)
+
+
+def routes(
+    static_dir: Path = STATIC, *, base_path: str = "/files/", max_size: int | None = None
+) -> list[BaseRoute]:
+    """The routes, to be placed behind the application's own.
+
+    `base_path` is where uploads are created, `max_size` the limit that the page tells, in bytes.
+    Both stand under the application's `root_path`.
+    """
+    built = (static_dir / BUILT).is_file()
+    pages = {path: _File.read(HTML / (name if built else PLAIN)) for path, name in PAGES.items()}
+    assets = {
+        path.name: _File.read(path)
+        for folder in (HTML, static_dir)
+        if folder.is_dir()
+        for path in sorted(folder.iterdir())
+        if path.suffix in MEDIA_TYPES and path.suffix != ".html"
+    }
+
+    async def page(request: Request) -> Response:
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        return pages[path or "/"].answer(request)
+
+    async def asset(request: Request) -> Response:
+        file = assets.get(request.path_params["name"])
+        return file.answer(request) if file else Response(status_code=404, headers=HEADERS)
+
+    async def config(request: Request) -> Response:
+        endpoint = f"{request.scope.get('root_path', '')}{base_path}"
+        told = {"endpoint": endpoint, "maxSize": max_size, "version": __version__}
+        return JSONResponse(told, headers=HEADERS | {"Cache-Control": "no-store"})
+
+    return [
+        *(Route(path, page) for path in PAGES),
+        Route("/demo/config.json", config),
+        Route("/demo/{name}", asset),
+    ]

@@ -1,0 +1,158 @@
+"""Runs the application under uvicorn: port, workers, file limit, and what a stop signal does.
+
+Owns the process. Knows nothing of uploads: all it asks of the application is
+`app.state.begin_shutdown()`, which must return at once and make running requests end early.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+from starlette.applications import Starlette
+
+from tusd_py.settings import Settings, SettingsError
+from tusd_py.telemetry import logs
+
+SETTINGS_VARIABLE = "_TUSD_PY_SETTINGS"
+"""Carries the settings to worker processes, as JSON. Not for people."""
+
+FACTORY = "tusd_py.server:create_application"
+BACKLOG = 2048
+KEEP_ALIVE_S = 75
+"""Longer than the 60 s after which common load balancers drop an idle connection: the side that
+sends requests should be the one that closes it."""
+WORKER_SILENCE_S = 60
+"""A worker that does not answer its supervisor for so long is replaced."""
+
+
+def run(settings: Settings) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        SettingsError: the port cannot be had.
+    """
+    port_is_free(settings.host, settings.port)
+    raise_file_limit()
+    exit_on_sigterm()
+    os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
+    try:
+        uvicorn.run(
+            FACTORY,
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout.total_seconds())),
+            timeout_worker_healthcheck=WORKER_SILENCE_S,
+        )
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    finally:
+        os.environ.pop(SETTINGS_VARIABLE, None)
+    return 0
+
+
+def create_application() -> Starlette:
+    """What uvicorn calls in each serving process, inside its event loop."""
+    from tusd_py.app import create_app  # the composition root is not needed by the supervisor
+
+    settings = Settings.model_validate_json(os.environ[SETTINGS_VARIABLE])
+    logs.configure(style=settings.log_format, level=settings.log_level)
+    app = create_app(settings)
+    call_before_shutdown(app.state.begin_shutdown)
+    end_with_parent()
+    return app
+
+
+def call_before_shutdown(hook: Callable[[], object]) -> None:
+    """Has `hook` called in the running loop at the first sign of SIGINT or SIGTERM.
+
+    uvicorn waits for running requests before it ends the lifespan; an upload over a slow line
+    would hold it for the whole of `shutdown_timeout`. uvicorn's own handler runs as well.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _chained(signal.getsignal(number), loop, hook))
+
+
+def _chained(
+    previous: object, loop: asyncio.AbstractEventLoop, hook: Callable[[], object]
+) -> Callable[[int, FrameType | None], None]:
+    def handle(number: int, frame: FrameType | None) -> None:
+        with suppress(RuntimeError):  # the loop is closed already
+            loop.call_soon_threadsafe(hook)
+        if callable(previous):
+            previous(number, frame)
+
+    return handle
+
+
+def end_with_parent() -> None:
+    """In a worker: stops in good order when the supervisor is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
+
+
+def exit_on_sigterm() -> None:
+    """Makes SIGTERM an orderly exit with code 0; uvicorn raises it again when it has finished."""
+
+    def leave(_number: int, _frame: FrameType | None) -> NoReturn:
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+def port_is_free(host: str, port: int) -> None:
+    """Returns when the address can be listened on.
+
+    Raises:
+        SettingsError: it cannot; the message says why and what to write.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            probe.listen(1)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SettingsError(
+            f"Port {port} on {host} cannot be listened on ({reason}): "
+            f"stop what uses it, or write --port {port + 1 if port < 65535 else 8080}"
+        ) from error
+
+
+def raise_file_limit() -> None:
+    """Each connection is an open file: takes as many as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
