@@ -27,7 +27,7 @@ from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.engine import UploadEngine
 from tusd_storage.leases import LeaseManager
 from tusd_storage.locks import ProcessLock
-from tusd_storage.s3 import S3Config, S3Store
+from tusd_storage.s3 import Observe, S3Config, S3Store
 from tusd_storage.sql import SqlStore, migrate, schema_is_current
 from tusd_storage.tail import NodeTails
 
@@ -40,7 +40,13 @@ def utc_now() -> datetime:
 class Services:
     """Everything behind the routes. Built at once; touches disk and network from `start` on."""
 
-    def __init__(self, settings: Settings, authorize: Authorize | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        authorize: Authorize | None = None,
+        *,
+        observe_s3: Observe | None = None,
+    ) -> None:
         self.settings = settings
         self.config = upload_config(settings)
         self.sessions = SqlStore.connect(
@@ -48,7 +54,7 @@ class Services:
             pool_size=settings.database_pool_size,
             synchronous=settings.sqlite_synchronous,
         )
-        self.objects = S3Store(s3_config(settings))
+        self.objects = S3Store(s3_config(settings), observe=observe_s3)
         self.tails = NodeTails(settings.tmp_dir, fsync=settings.tail_fsync)
         self._lock = ProcessLock(settings.tmp_dir / "processes", secrets.token_hex(8))
         self.leases = LeaseManager(

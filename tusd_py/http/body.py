@@ -8,9 +8,10 @@ from starlette.types import Receive, Scope
 
 from tusd_py.uploads.body import ClientGone
 
-_DRAIN_SIZE = 1024 * 1024
-_DRAIN_S = 2.0
-"""What is still read of a refused body, so that the client gets to see the answer."""
+_DRAIN_SIZE = 32 * 1024 * 1024
+_DRAIN_S = 3.0
+"""What is still read and dropped of a refused body: a client that only sends until it has sent
+all would otherwise see a broken connection and not the answer."""
 
 
 class AsgiBody:
