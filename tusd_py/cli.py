@@ -10,6 +10,7 @@ import difflib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
@@ -187,19 +188,12 @@ async def check_bucket(settings: Settings) -> None:
 
     Raises: SettingsError, when waiting would not help.
     """
-    from tusd_storage.s3 import S3Config, S3Store
+    from tusd_py.app import s3_config
+    from tusd_storage.s3 import S3Store
 
     bucket = settings.require_bucket()
-    store = S3Store(
-        S3Config(
-            endpoint=settings.s3_endpoint,
-            region=settings.s3_region,
-            addressing_style=settings.s3_addressing_style,
-            connect_timeout_s=2,
-            read_timeout_s=5,
-            deadline_s=2,
-        )
-    )
+    hasty = replace(s3_config(settings), connect_timeout_s=2, read_timeout_s=5, deadline_s=2)
+    store = S3Store(hasty)
     try:
         await store.probe(bucket)
     except AccessDenied as error:

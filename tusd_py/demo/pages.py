@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from tusd_py import __version__
+from tusd_py.settings import Settings
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -65,14 +66,8 @@ class _File:
         return Response(self.content, media_type=self.media_type, headers=headers)
 
 
-def routes(
-    static_dir: Path = STATIC, *, base_path: str = "/files/", max_size: int | None = None
-) -> list[BaseRoute]:
-    """The routes, to be placed behind the application's own.
-
-    `base_path` is where uploads are created, `max_size` the limit that the page tells, in bytes.
-    Both stand under the application's `root_path`.
-    """
+def routes(settings: Settings, *, static_dir: Path = STATIC) -> list[BaseRoute]:
+    """The routes, to be placed behind the application's own; they work under any `root_path`."""
     built = (static_dir / BUILT).is_file()
     pages = {path: _File.read(HTML / (name if built else PLAIN)) for path, name in PAGES.items()}
     assets = {
@@ -92,8 +87,8 @@ def routes(
         return file.answer(request) if file else Response(status_code=404, headers=HEADERS)
 
     async def config(request: Request) -> Response:
-        endpoint = f"{request.scope.get('root_path', '')}{base_path}"
-        told = {"endpoint": endpoint, "maxSize": max_size, "version": __version__}
+        endpoint = f"{request.scope.get('root_path', '')}{settings.base_path}"
+        told = {"endpoint": endpoint, "maxSize": settings.max_size, "version": __version__}
         return JSONResponse(told, headers=HEADERS | {"Cache-Control": "no-store"})
 
     return [
