@@ -1,0 +1,214 @@
+"""Leases on a real database: one writer, the newest request wins, the dead give way."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import pytest
+
+from tests.support.harness import create_request
+from tusd_py.app import utc_now
+from tusd_py.uploads.config import UploadConfig
+from tusd_py.uploads.creation import new_upload
+from tusd_storage.errors import LeaseHeld, LeaseLost, SessionUnknown
+from tusd_storage.leases import Interruption, LeaseManager
+from tusd_storage.records import UploadSession
+from tusd_storage.sql import SqlStore
+
+TTL = timedelta(seconds=15)
+Make = Callable[..., LeaseManager]
+
+
+@pytest.fixture
+async def make(store: SqlStore) -> AsyncIterator[Make]:
+    async with AsyncExitStack() as stack:
+
+        def make(
+            node: str, instance: str, ttl: timedelta = TTL, *, dead: tuple[str, ...] = ()
+        ) -> LeaseManager:
+            manager = LeaseManager(
+                store,
+                node=node,
+                instance=instance,
+                ttl=ttl,
+                now=utc_now,
+                is_dead=dead.__contains__,
+            )
+            stack.push_async_callback(manager.aclose)
+            return manager
+
+        yield make
+
+
+@pytest.fixture
+async def upload(store: SqlStore) -> UploadSession:
+    config = UploadConfig(bucket="b", node="a")
+    session, asset = new_upload(create_request(100), config, owner=None, length=100, now=utc_now())
+    await store.create(session, asset)
+    return session
+
+
+class Writer:
+    """Holds a lease until told to let go, as an appender does."""
+
+    def __init__(self, manager: LeaseManager, upload: UploadSession) -> None:
+        self.asked: list[Interruption] = []
+        self.holding = asyncio.Event()
+        self._leave = asyncio.Event()
+        self.task = asyncio.create_task(self._hold(manager, upload.id))
+
+    async def _hold(self, manager: LeaseManager, session_id: str) -> int:
+        async with manager.hold(session_id, interrupt=self._interrupted) as lease:
+            self.holding.set()
+            await self._leave.wait()
+            lease.fence()
+            return lease.epoch
+
+    def _interrupted(self, why: Interruption) -> None:
+        self.asked.append(why)
+        self._leave.set()
+
+    def leave(self) -> None:
+        self._leave.set()
+
+
+async def test_the_newest_request_of_a_process_wins(make: Make, upload: UploadSession) -> None:
+    manager = make("a", "1")
+    first = Writer(manager, upload)
+    await first.holding.wait()
+    second = Writer(manager, upload)
+    await second.holding.wait()
+    assert first.asked == [Interruption.WANTED]
+    second.leave()
+    assert await first.task < await second.task
+
+
+async def test_of_several_that_wait_only_the_newest_gets_it(
+    make: Make, upload: UploadSession
+) -> None:
+    manager = make("a", "1")
+    gate = asyncio.Event()
+
+    async def stubborn() -> None:
+        async with manager.hold(upload.id, interrupt=lambda _: None):
+            held.set()
+            await gate.wait()
+
+    held = asyncio.Event()
+    holder = asyncio.create_task(stubborn())
+    await held.wait()
+    older = Writer(manager, upload)
+    await asyncio.sleep(0)
+    newest = Writer(manager, upload)
+    await asyncio.sleep(0)
+    gate.set()
+    await newest.holding.wait()
+    with pytest.raises(LeaseHeld):
+        await older.task
+    newest.leave()
+    await newest.task
+    await holder
+
+
+async def test_another_process_is_asked_and_lets_go(make: Make, upload: UploadSession) -> None:
+    first = Writer(make("a", "1"), upload)
+    await first.holding.wait()
+    second = Writer(make("b", "1"), upload)
+    async with asyncio.timeout(5):
+        await second.holding.wait()
+    assert first.asked == [Interruption.WANTED]
+    second.leave()
+    await asyncio.gather(first.task, second.task)
+
+
+async def test_without_patience_nobody_is_disturbed(make: Make, upload: UploadSession) -> None:
+    here, there = make("a", "1"), make("b", "1")
+    first = Writer(here, upload)
+    await first.holding.wait()
+    for manager in (here, there):
+        with pytest.raises(LeaseHeld):
+            async with manager.hold(upload.id, interrupt=lambda _: None, patience_s=0):
+                pass
+    assert not first.asked
+    first.leave()
+    await first.task
+
+
+async def test_a_dead_process_of_this_node_gives_way_at_once(
+    make: Make, store: SqlStore, upload: UploadSession
+) -> None:
+    now = utc_now()
+    await store.acquire(upload.id, holder="a/dead", now=now, until=now + timedelta(hours=1))
+    async with (
+        asyncio.timeout(5),
+        make("a", "1", dead=("dead",)).hold(upload.id, interrupt=lambda _: None) as lease,
+    ):
+        assert lease.session.lease_stolen
+
+
+async def test_a_dead_process_of_another_node_is_waited_for(
+    make: Make, store: SqlStore, upload: UploadSession
+) -> None:
+    now = utc_now()
+    await store.acquire(upload.id, holder="a/dead", now=now, until=now + timedelta(hours=1))
+    with pytest.raises(LeaseHeld):
+        async with make("b", "1", dead=("dead",)).hold(
+            upload.id, interrupt=lambda _: None, patience_s=0.1
+        ):
+            pass
+
+
+async def test_a_holder_that_hangs_loses_the_lease_and_knows(
+    make: Make, store: SqlStore, upload: UploadSession
+) -> None:
+    short = timedelta(seconds=1)
+    hanging = make("a", "1", short)
+    async with hanging.hold(upload.id, interrupt=lambda _: None) as old:
+        await hanging.aclose()  # nobody renews any more, as in a process that was stopped
+        async with (
+            asyncio.timeout(10),
+            make("b", "1").hold(upload.id, interrupt=lambda _: None) as new,
+        ):
+            assert new.session.lease_stolen
+            assert new.epoch > old.epoch
+            with pytest.raises(LeaseLost):
+                old.fence()
+            new.fence()
+
+
+async def test_a_lease_is_renewed_while_it_is_held(
+    make: Make, store: SqlStore, upload: UploadSession
+) -> None:
+    manager = make("a", "1", timedelta(seconds=1))
+    async with manager.hold(upload.id, interrupt=lambda _: None) as lease:
+        before = lease.session.lease_until
+        assert before is not None
+        async with asyncio.timeout(10):
+            while True:
+                row = await store.get(upload.id)
+                assert row is not None
+                if row.lease_until is not None and row.lease_until > before:
+                    break
+                await asyncio.sleep(0.05)
+        lease.fence()
+
+
+async def test_a_lost_lease_is_noticed(make: Make, store: SqlStore, upload: UploadSession) -> None:
+    writer = Writer(make("a", "1", timedelta(seconds=1)), upload)
+    await writer.holding.wait()
+    await store.acquire(
+        upload.id,
+        holder="b/1",
+        now=utc_now() + timedelta(hours=1),
+        until=utc_now() + timedelta(hours=2),
+    )
+    async with asyncio.timeout(10):
+        await asyncio.wait([writer.task])
+    assert writer.asked == [Interruption.LOST]
+
+
+async def test_unknown_uploads_are_told(make: Make) -> None:
+    with pytest.raises(SessionUnknown):
+        async with make("a", "1").hold("a~nothing", interrupt=lambda _: None):
+            pass
