@@ -1,0 +1,167 @@
+"""One writer for an upload, across requests and processes: the newest request wins, and a process
+that was stopped and woke up again can harm nothing.
+"""
+
+import http.client
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.engines import Engine
+from tests.support.process import ServerProcess
+from tusd_storage.partplan import MIB
+
+LENGTH = 12 * MIB + 7
+DATA = os.urandom(LENGTH)
+
+
+@pytest.fixture
+def siblings(seaweed: Engine, tmp_path: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+    """Two processes of one node: one database, one bucket, one disk."""
+    shared = {
+        "TUSD_S3_PREFIX": seaweed.prefix(),
+        "TUSD_NODE": "a",
+        "TUSD_TMP_DIR": str(tmp_path / "tmp"),
+        "TUSD_LEASE_TTL": "2s",
+    }
+    with (
+        ServerProcess(tmp_path / "one", seaweed, extra_env=shared) as one,
+        ServerProcess(
+            tmp_path / "two", seaweed, database_url=one.database_url, extra_env=shared
+        ) as two,
+    ):
+        yield one, two
+
+
+def ask(
+    server: ServerProcess, method: str, path: str, body: bytes = b"", **headers: str
+) -> tuple[int, dict[str, str]]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    given = {"Tus-Resumable": "1.0.0"} | {k.replace("_", "-"): v for k, v in headers.items()}
+    try:
+        connection.request(method, path, body=body, headers=given)
+        response = connection.getresponse()
+        response.read()
+        return response.status, {k.lower(): v for k, v in response.headers.items()}
+    finally:
+        connection.close()
+
+
+def create(server: ServerProcess) -> str:
+    status, headers = ask(server, "POST", "/files/", Upload_Length=str(LENGTH))
+    assert status == 201
+    return urlsplit(headers["location"]).path
+
+
+def patch(server: ServerProcess, path: str, start: int, end: int) -> tuple[int, dict[str, str]]:
+    return ask(
+        server,
+        "PATCH",
+        path,
+        DATA[start:end],
+        Upload_Offset=str(start),
+        Content_Type="application/offset+octet-stream",
+    )
+
+
+def offset(server: ServerProcess, path: str) -> int:
+    status, headers = ask(server, "HEAD", path)
+    assert status == 200
+    return int(headers["upload-offset"])
+
+
+def begin(server: ServerProcess, path: str, start: int, sent: int) -> socket.socket:
+    """A PATCH for all the rest, of which only `sent` bytes go out; the connection stays open."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    head = (
+        f"PATCH {path} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\n"
+        f"Upload-Offset: {start}\r\nContent-Type: application/offset+octet-stream\r\n"
+        f"Content-Length: {LENGTH - start}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + DATA[start : start + sent])
+    return connection
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def content(path: str, server: ServerProcess, engine: Engine) -> bytes:
+    key = server.extra_env["TUSD_S3_PREFIX"] + path.rpartition("/")[2].replace("~", "-")
+    client = engine.session().client("s3", endpoint_url=engine.endpoint)
+    try:
+        body: bytes = client.get_object(Bucket=engine.bucket, Key=key)["Body"].read()
+        return body
+    finally:
+        client.close()
+
+
+def status_of(connection: socket.socket) -> int:
+    with connection:
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return response.status
+
+
+@pytest.mark.parametrize("where", ["the same process", "another process"])
+def test_a_newer_request_takes_over_from_a_stalled_one(
+    siblings: tuple[ServerProcess, ServerProcess], seaweed: Engine, where: str
+) -> None:
+    one, two = siblings
+    taker = one if where == "the same process" else two
+    path = create(one)
+    stalled = begin(one, path, 0, 6 * MIB)
+    until(lambda: offset(one, path) == 5 * MIB)  # its first part has landed
+    status, headers = patch(taker, path, 5 * MIB, 7 * MIB)
+    # What the stalled request had received beyond the part was kept, and the client is told.
+    assert status == 409
+    assert int(headers["upload-offset"]) == 6 * MIB
+    assert status_of(stalled) == 423
+    assert patch(taker, path, 6 * MIB, LENGTH)[0] == 204
+    assert content(path, one, seaweed) == DATA
+
+
+def test_a_process_that_hung_past_its_lease_cannot_write(
+    siblings: tuple[ServerProcess, ServerProcess], seaweed: Engine
+) -> None:
+    one, two = siblings
+    path = create(one)
+    assert patch(one, path, 0, 1 * MIB)[0] == 204
+    connection = begin(one, path, 1 * MIB, 2 * MIB)
+    one.suspend()
+    try:
+        # The lease runs out; the other process takes the upload and its tail.
+        until(lambda: patch(two, path, 1 * MIB, 3 * MIB + 11)[0] == 204)
+    finally:
+        one.resume()
+    connection.sendall(DATA[3 * MIB : 8 * MIB])  # the sleeper goes on as if nothing had happened
+    connection.shutdown(socket.SHUT_WR)
+    with connection:
+        while connection.recv(65536):
+            pass
+    assert offset(two, path) == 3 * MIB + 11
+    assert patch(two, path, 3 * MIB + 11, LENGTH)[0] == 204
+    assert content(path, one, seaweed) == DATA
+
+
+def test_a_killed_process_gives_way_at_once(
+    siblings: tuple[ServerProcess, ServerProcess], seaweed: Engine
+) -> None:
+    one, two = siblings
+    path = create(one)
+    assert patch(one, path, 0, 6 * MIB)[0] == 204
+    with begin(one, path, 6 * MIB, 1 * MIB):
+        until(lambda: ask(two, "HEAD", path)[0] == 200)
+        one.kill()
+    started = time.monotonic()
+    assert patch(two, path, 6 * MIB, LENGTH)[0] == 204
+    assert time.monotonic() - started < 10
+    assert content(path, two, seaweed) == DATA
