@@ -6,6 +6,7 @@ Owns what each signature binds. Knows nothing of sending; makes no request.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from tusd_storage.broker_ports import PresignedForm
 from tusd_storage.ports import Presigned
 from tusd_storage.records import ObjectSpec
 from tusd_storage.s3 import fields
@@ -62,6 +63,27 @@ class Presigner:
             HttpMethod="PUT",
         )
         return Presigned(url=url, method="PUT", headers=headers)
+
+    def form(
+        self, spec: ObjectSpec, *, expires_in_s: int, min_size: int, max_size: int
+    ) -> PresignedForm:
+        """A POST of the object as `multipart/form-data`; the policy names every field."""
+        fixed = {
+            **fields.headers(spec),
+            # Some browsers warn about an empty answer to a form.
+            "success_action_status": "201",
+        }
+        signed = self._client.generate_presigned_post(
+            spec.bucket,
+            spec.key,
+            Fields=dict(fixed),
+            Conditions=[
+                *({name: value} for name, value in fixed.items()),
+                ["content-length-range", min_size, max_size],
+            ],
+            ExpiresIn=expires_in_s,
+        )
+        return PresignedForm(url=signed["url"], fields=signed["fields"])
 
     def part(
         self,

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import boto3
 
+from tusd_storage.broker_ports import Capability, PresignedForm
 from tusd_storage.errors import ChecksumRejected, NoSuchObject, NoSuchUpload, StoreRefused
 from tusd_storage.ports import Presigned
 from tusd_storage.records import Body, MultipartUpload, ObjectInfo, ObjectSpec, Part
@@ -35,6 +36,9 @@ READ_THREADS = 8
 
 class S3Store:
     """An S3-compatible store. Made once for a process; used from one event loop."""
+
+    capabilities = frozenset(Capability)
+    """All of them."""
 
     def __init__(
         self,
@@ -215,6 +219,17 @@ class S3Store:
             "PutObject",
             lambda: self._presigner.put(
                 spec, expires_in_s=expires_in_s, content_length=content_length
+            ),
+        )
+
+    async def presign_post(
+        self, spec: ObjectSpec, *, expires_in_s: int, min_size: int, max_size: int
+    ) -> PresignedForm:
+        """A PostObject form."""
+        return await self._calls.compute(
+            "PostObject",
+            lambda: self._presigner.form(
+                spec, expires_in_s=expires_in_s, min_size=min_size, max_size=max_size
             ),
         )
 

@@ -5,6 +5,7 @@ Owns the composition of engine, executor and statements. Knows no statement.
 
 from typing import TYPE_CHECKING
 
+from tusd_storage.sql.broker import SqlDirectSessions
 from tusd_storage.sql.engine import Synchronous, make_engine
 from tusd_storage.sql.executors import Executor, make_executor
 from tusd_storage.sql.jobs import SqlJobs
@@ -13,11 +14,12 @@ from tusd_storage.sql.sessions import SqlSessions
 from tusd_storage.sql.statements import Statements
 
 if TYPE_CHECKING:
+    from tusd_storage.broker_ports import DirectSessions
     from tusd_storage.listing_ports import AssetSettling, NodeRegistry, SessionListing
     from tusd_storage.ports import JobQueue, SessionStore
 
 
-class SqlStore(SqlSessions, SqlListings, SqlJobs):
+class SqlStore(SqlSessions, SqlDirectSessions, SqlListings, SqlJobs):
     """Sessions, listings and jobs in one database. Use `connect`."""
 
     def __init__(self, executor: Executor, sql: Statements) -> None:
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
     def _fits(
         store: SqlStore,
-    ) -> tuple[SessionStore, JobQueue, SessionListing, AssetSettling, NodeRegistry]:
+    ) -> tuple[
+        SessionStore, DirectSessions, JobQueue, SessionListing, AssetSettling, NodeRegistry
+    ]:
         """The checker's proof that the adapter is what the ports ask for."""
-        return store, store, store, store, store
+        return store, store, store, store, store, store
