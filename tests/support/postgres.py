@@ -27,7 +27,6 @@ _counter = itertools.count()
 _SETTINGS = {
     "listen_addresses": "",
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "60",
     "shared_buffers": "32MB",
@@ -98,31 +97,22 @@ class PostgresServer:
         """The URL of a database."""
         return f"postgresql://postgres@/{database}?host={self._run}"
 
-    def execute(self, sql: str) -> None:
+    def execute(self, sql: str, *, database: str = "postgres") -> None:
         """Runs a statement of administration."""
         import psycopg
 
-        with psycopg.connect(self.url(), autocommit=True) as connection:
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
             connection.execute(sql.encode())
 
     @contextmanager
     def database(self, template: str = "template0") -> Iterator[str]:
         """The URL of a new database, a copy of `template`; dropped afterwards."""
         name = f"test_{next(_counter)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
             yield self.url(name)
         finally:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-    @functools.cache  # noqa: B019 - one server a process
-    def migrated_template(self) -> str:
-        """Name of a database at the newest revision, to be copied."""
-        from tusd_storage.sql import migrate
-
-        self.execute("CREATE DATABASE migrated")
-        migrate(self.url("migrated"))
-        return "migrated"
 
     def _wait_ready(self) -> None:
         import psycopg

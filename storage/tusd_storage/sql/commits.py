@@ -18,7 +18,15 @@ from tusd_storage.errors import (
 from tusd_storage.lifecycle import ASSET_EDGES
 from tusd_storage.records import Append, Asset, AssetState, Completion, SessionState, UploadSession
 from tusd_storage.sql.calls import Connection
-from tusd_storage.sql.rows import ASSET, SESSION, maybe_micros, micros, part_params, to_json
+from tusd_storage.sql.rows import (
+    ASSET,
+    SESSION,
+    maybe_micros,
+    micros,
+    part_arrays,
+    part_params,
+    to_json,
+)
 from tusd_storage.sql.statements import Statements
 
 _ACQUIRE_TRIES = 3  # the lease may come free between the attempt and the look at its holder
@@ -47,6 +55,10 @@ def create(
     sql: Statements, connection: Connection, session: UploadSession, asset: Asset | None
 ) -> None:
     """Both rows, the asset first: the session refers to it."""
+    if asset is not None and sql.insert_both is not None:
+        named = {f"asset__{name}": value for name, value in ASSET.params(asset).items()}
+        connection.execute(sql.insert_both, {**SESSION.params(session), **named})
+        return
     if asset is not None:
         connection.execute(sql.insert_asset, ASSET.params(asset))
     connection.execute(sql.insert_session, SESSION.params(session))
@@ -80,11 +92,12 @@ def refusal(session: UploadSession, epoch: object, target: str) -> StorageError:
 
 def append(sql: Statements, connection: Connection, commit: Append) -> None:
     """Moves the row, then adds its ledger rows."""
-    statement = sql.append.get((commit.state, commit.release))
+    both = sql.append_both if commit.parts else None
+    statement = (sql.append if both is None else both).get((commit.state, commit.release))
     if statement is None:
         raise refusal(_found(sql, connection, commit.id), commit.epoch, commit.state)
     before = _ledger_before(commit)
-    params = {
+    params: dict[str, object] = {
         "id": commit.id,
         "epoch": commit.epoch,
         "from_offset": commit.from_offset,
@@ -99,9 +112,11 @@ def append(sql: Statements, connection: Connection, commit: Append) -> None:
         "expires_at": maybe_micros(commit.expires_at),
         "now": micros(commit.now),
     }
+    if both is not None:
+        params |= part_arrays(commit.parts)
     if _first(connection, statement, params) is None:
         raise _append_refusal(_found(sql, connection, commit.id), commit, before)
-    for part in commit.parts:
+    for part in commit.parts if both is None else ():
         connection.execute(sql.insert_part, part_params(commit.id, part))
 
 

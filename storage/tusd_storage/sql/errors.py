@@ -23,11 +23,23 @@ _SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def classify(error: Exception) -> StorageError | None:
-    """The taxonomy's word for a driver error; None for anything that is not one."""
+    """The taxonomy's word for a driver error; None for anything that is not one.
+
+    A new exception each time, so that several callers may get one. What is unavailable keeps the
+    driver's error as its cause, for whoever runs the database; what is rejected does not: there
+    the driver quotes the row, and with it names and tokens.
+    """
     if isinstance(error, StorageError):
         return error
+    failure = _translate(error)
+    if isinstance(failure, StateUnavailable):
+        failure.__cause__ = error
+    return failure
+
+
+def _translate(error: Exception) -> StorageError | None:
     if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
-        return classify(error.orig)
+        return _translate(error.orig)
     if isinstance(error, sqlite3.Error):
         return _from_sqlite(error)
     if isinstance(error, OSError):

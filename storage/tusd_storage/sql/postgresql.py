@@ -1,8 +1,8 @@
 """Executes on PostgreSQL: threads that hold one connection each.
 
 Owns round trips, retries and broken connections. Knows no table. A single statement is its own
-transaction (autocommit, one round trip); several are sent through a pipeline. Isolation is READ
-COMMITTED: every write here is one compare-and-swap on one row.
+transaction (autocommit, one round trip), and the hot paths are single statements. Isolation is
+READ COMMITTED: every write here is one compare-and-swap on one row.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
+from tusd_storage.errors import StateUnavailable
 from tusd_storage.sql.calls import Answer, Call, Connection, Threads, join
 from tusd_storage.sql.errors import classify, closed, is_retryable
 
@@ -33,9 +34,13 @@ class _Worker:
             try:
                 return Answer(call, self._once(call))
             except Exception as error:
-                self._drop_if_broken()
-                if not (left and is_retryable(error)):
-                    return Answer(call, error=classify(error) or error)
+                if left and is_retryable(error):
+                    continue
+                failure = classify(error) or error
+                if isinstance(failure, StateUnavailable):
+                    # Broken, or on a server that has become a read-only standby.
+                    self.close()
+                return Answer(call, error=failure)
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -47,8 +52,7 @@ class _Worker:
         connection = self._open()
         if not call.atomic:
             return call.work(connection)
-        # The pipeline sends BEGIN with the first statement and COMMIT with the last.
-        with connection.pipeline(), connection.transaction():
+        with connection.transaction():
             return call.work(connection)
 
     def _open(self) -> Any:
@@ -70,11 +74,6 @@ class _Worker:
         waiting = poll()  # not select(): that fails beyond 1024 open files
         waiting.register(connection.fileno(), POLLIN)
         return bool(waiting.poll(0))
-
-    def _drop_if_broken(self) -> None:
-        held = self._held
-        if held is not None and getattr(held.driver_connection, "broken", True):
-            self.close()
 
 
 class PostgresExecutor:

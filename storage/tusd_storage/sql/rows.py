@@ -30,19 +30,19 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def micros(moment: datetime) -> int:
+def micros(time: datetime) -> int:
     """An aware datetime as microseconds since the epoch."""
-    return (moment - _EPOCH) // _MICROSECOND
+    return (time - _EPOCH) // _MICROSECOND
 
 
-def maybe_micros(moment: datetime | None) -> int | None:
+def maybe_micros(time: datetime | None) -> int | None:
     """As `micros`; None stays None."""
-    return None if moment is None else micros(moment)
+    return None if time is None else micros(time)
 
 
 def moment(value: int) -> datetime:
     """Microseconds since the epoch as an aware datetime."""
-    return _EPOCH + timedelta(microseconds=value)
+    return _EPOCH + timedelta(0, 0, value)
 
 
 def _maybe_moment(value: int | None) -> datetime | None:
@@ -53,6 +53,10 @@ def _ids(value: str) -> tuple[str, ...]:
     return () if value == "[]" else tuple(json.loads(value))
 
 
+def _ids_json(ids: tuple[str, ...]) -> str:
+    return to_json(ids) if ids else "[]"
+
+
 def to_json(value: object) -> str:
     """Compact JSON, as the text columns hold it."""
     return json.dumps(value, separators=(",", ":"))
@@ -61,7 +65,7 @@ def to_json(value: object) -> str:
 Decode = Callable[[Any], object]
 Encode = Callable[[Any], object]
 _TIME: tuple[Decode, Encode] = (_maybe_moment, maybe_micros)
-_IDS: tuple[Decode, Encode] = (_ids, to_json)
+_IDS: tuple[Decode, Encode] = (_ids, _ids_json)
 _JSON: tuple[Decode, Encode] = (json.loads, to_json)
 _BOOL: tuple[Decode, Encode] = (bool, int)
 _TIMES = (
@@ -103,19 +107,20 @@ class Mapper(Generic[R]):
         return self._record(**values)
 
     def params(self, record: R) -> Params:
-        """The record as statement parameters, named as its columns."""
+        """The record as statement parameters, named as its columns. See `insert_values`."""
         values: Params = {name: getattr(record, name) for name in self.columns}
         for name, encode in self._encode:
             values[name] = encode(values[name])
         return values
 
-    def select_list(self, prefix: str = "") -> str:
+    def select_list(self) -> str:
         """The columns for SELECT and RETURNING."""
-        return ", ".join(f'{prefix}"{name}"' for name in self.columns)
+        return ", ".join(f'"{name}"' for name in self.columns)
 
-    def insert_values(self) -> str:
-        """Columns and parameters for INSERT."""
-        return f"({self.select_list()}) VALUES ({', '.join(f':{name}' for name in self.columns)})"
+    def insert_values(self, prefix: str = "") -> str:
+        """Columns and parameters for INSERT; a prefix keeps two records in one statement apart."""
+        params = ", ".join(f":{prefix}{name}" for name in self.columns)
+        return f"({self.select_list()}) VALUES ({params})"
 
 
 SESSION: Mapper[UploadSession] = Mapper(
@@ -136,3 +141,13 @@ NODE: Mapper[Node] = Mapper(Node)
 def part_params(session_id: str, part: Part) -> Mapping[str, object]:
     """One ledger row."""
     return {**PART.params(part), "session_id": session_id}
+
+
+def part_arrays(parts: Sequence[Part]) -> Params:
+    """Ledger rows as one array for each column."""
+    return {
+        "part_numbers": [part.number for part in parts],
+        "part_sizes": [part.size for part in parts],
+        "part_etags": [part.etag for part in parts],
+        "part_crc32s": [part.crc32 for part in parts],
+    }

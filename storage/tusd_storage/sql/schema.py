@@ -79,7 +79,7 @@ def _connected(url: str, work: Callable[[Connection], T]) -> T:
             return work(connection)
     except Exception as error:
         if (failure := classify(error)) is not None:
-            raise failure from error
+            raise failure from failure.__cause__
         raise
     finally:
         engine.dispose()

@@ -25,7 +25,7 @@ class SqlSessions:
 
     async def create(self, session: UploadSession, asset: Asset | None) -> None:
         work = partial(commits.create, self._sql, session=session, asset=asset)
-        if asset is None:
+        if asset is None or self._sql.insert_both is not None:
             await self._executor.write(work)
         else:
             await self._executor.transaction(work)
@@ -70,7 +70,7 @@ class SqlSessions:
     async def wanted(self, holder: str) -> list[str]:
         def work(connection: Connection) -> list[str]:
             rows = connection.execute(self._sql.wanted, {"holder": holder}).fetchall()
-            return [session_id for (session_id,) in rows]
+            return sorted(session_id for (session_id,) in rows)
 
         return await self._executor.read(work)
 
@@ -92,10 +92,10 @@ class SqlSessions:
 
     async def append(self, commit: Append) -> None:
         work = partial(commits.append, self._sql, commit=commit)
-        if commit.parts:
-            await self._executor.transaction(work)
-        else:
+        if not commit.parts or self._sql.append_both is not None:
             await self._executor.write(work)
+        else:
+            await self._executor.transaction(work)
 
     async def parts(self, session_id: str) -> list[Part]:
         def work(connection: Connection) -> list[Part]:

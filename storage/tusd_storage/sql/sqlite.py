@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
-from tusd_storage.errors import StateUnavailable
 from tusd_storage.sql.calls import Answer, Call, Connection, Threads, join, resolve
 from tusd_storage.sql.errors import classify, closed, is_busy
 
@@ -74,8 +73,7 @@ class _Writer:
                 connection.execute("COMMIT")
         except Exception as error:
             self._link.close()  # rolls back whatever was begun
-            failure = classify(error) or error
-            return [Answer(call, error=failure) for call in group]
+            return [Answer(call, error=classify(error) or error) for call in group]
         return answers
 
     def close(self) -> None:
@@ -100,8 +98,7 @@ class _Writer:
             answer = Answer(call, call.work(connection))
         except Exception as error:
             if not connection.in_transaction:
-                # SQLite gave up the whole transaction (disk full, I/O error).
-                raise StateUnavailable("the database gave up the transaction") from error
+                raise  # SQLite gave up the whole transaction: disk full, I/O error
             connection.execute("ROLLBACK" if alone else "ROLLBACK TO step")
             answer = Answer(call, error=classify(error) or error)
             if alone:

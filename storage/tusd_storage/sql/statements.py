@@ -7,7 +7,7 @@ driver, so a call pays for no compiler and no result machinery.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import Dialect, text
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -19,6 +19,7 @@ from tusd_storage.sql.rows import ASSET, JOB, NODE, PART, SESSION
 from tusd_storage.sql.tables import DUE, EXPIRABLE, PROMOTION, UNCLEAN, UNFINISHED, WANTED, listed
 
 _S = SESSION.select_list()
+_ASSET = "asset__"  # prefix of the asset's parameters beside the session's
 _FREE = "lease_holder = NULL, lease_until = NULL, lease_wanted = 0, lease_stolen = 0"
 
 
@@ -33,7 +34,14 @@ def completing_sources() -> frozenset[SessionState]:
 
 
 class Statements:
-    """All statements for one dialect."""
+    """All statements for one dialect.
+
+    PostgreSQL can change two tables in one statement, and so in one round trip without BEGIN and
+    COMMIT; SQLite cannot. Where that counts there is a statement `…_both`, or None.
+    """
+
+    insert_both: str | None = None
+    append_both: Mapping[tuple[SessionState, bool], str] | None = None
 
     def __init__(self, dialect: Dialect) -> None:
         self._sqlite = dialect.name == SQLITE
@@ -43,24 +51,30 @@ class Statements:
         self._listings()
         self._assets_and_nodes()
         self._jobs()
+        if not self._sqlite:
+            self._both()
 
     def listed(self, values: Collection[str]) -> object:
-        """A parameter for `_member`: any number of values in one."""
+        """A parameter for `member`: any number of values in one."""
         return json.dumps(list(values)) if self._sqlite else list(values)
 
-    def _member(self, column: str, param: str) -> str:
+    def member(self, column: str, param: str) -> str:
+        """The condition that the column is among the values of a `listed` parameter."""
         if self._sqlite:
             return f"{column} IN (SELECT value FROM json_each(:{param}))"
         return f"{column} = ANY(CAST(:{param} AS TEXT[]))"
 
-    def _compile(self, sql: str) -> str:
+    def compiled(self, sql: str) -> str:
+        """SQL with `:named` parameters, as this dialect's driver takes it."""
         return str(text(sql).compile(dialect=self._dialect))
 
+    _compile = compiled
+
     def _sessions(self) -> None:
-        one = self._compile
+        one = self.compiled
         self.insert_session = one(f"INSERT INTO upload_sessions {SESSION.insert_values()}")
         self.get = one(f"SELECT {_S} FROM upload_sessions WHERE id = :id")
-        self.get_many = one(f"SELECT {_S} FROM upload_sessions WHERE {self._member('id', 'ids')}")
+        self.get_many = one(f"SELECT {_S} FROM upload_sessions WHERE {self.member('id', 'ids')}")
         self.parts = one(
             f"SELECT {PART.select_list()} FROM upload_parts WHERE session_id = :id ORDER BY number"
         )
@@ -78,7 +92,7 @@ class Statements:
             " AND lease_epoch = :epoch AND lease_holder IS NOT NULL AND lease_wanted = 0"
         )
         self.wanted = one(
-            f"SELECT id FROM upload_sessions WHERE lease_holder = :holder AND {WANTED} ORDER BY id"
+            f"SELECT id FROM upload_sessions WHERE lease_holder = :holder AND {WANTED}"
         )
         self.renew = one(
             "UPDATE upload_sessions SET lease_until = :until WHERE lease_holder = :holder"
@@ -94,24 +108,42 @@ class Statements:
 
     def _commits(self) -> None:
         self.append = {
-            (state, release): self._append(state, release)
+            (state, release): self.compiled(self._append(state, release))
             for state in OPEN
             for release in (False, True)
         }
-        self.insert_part = self._compile(
+        self.insert_part = self.compiled(
             "INSERT INTO upload_parts (session_id, number, size, etag, crc32)"
             " VALUES (:session_id, :number, :size, :etag, :crc32)"
         )
         self.complete = {release: self._complete(release) for release in (False, True)}
         self.close = {state: self._close(state) for state in TERMINAL - {SessionState.COMPLETED}}
-        self.delete = self._compile(
+        self.delete = self.compiled(
             "UPDATE upload_sessions SET deleted_at = COALESCE(deleted_at, :now),"
             f" cleanup_reason = :cleanup_reason, updated_at = :now, {_FREE}"
             " WHERE id = :id AND lease_epoch = :epoch AND state = 'completed' RETURNING id"
         )
 
-    def _append(self, state: SessionState, release: bool) -> str:
-        return self._compile(
+    def _both(self) -> None:
+        self.insert_both = self.compiled(
+            f"WITH asset AS (INSERT INTO assets {ASSET.insert_values(_ASSET)})"
+            f" INSERT INTO upload_sessions {SESSION.insert_values()}"
+        )
+        self.append_both = {
+            key: self.compiled(
+                f"WITH moved AS ({self._append(*key)}), ledger AS ("
+                "INSERT INTO upload_parts (session_id, number, size, etag, crc32)"
+                " SELECT moved.id, part.number, part.size, part.etag, part.crc32 FROM moved,"
+                " unnest(CAST(:part_numbers AS INTEGER[]), CAST(:part_sizes AS BIGINT[]),"
+                " CAST(:part_etags AS TEXT[]), CAST(:part_crc32s AS BIGINT[]))"
+                " AS part (number, size, etag, crc32)) SELECT id FROM moved"
+            )
+            for key in self.append
+        }
+
+    @staticmethod
+    def _append(state: SessionState, release: bool) -> str:
+        return (
             'UPDATE upload_sessions SET "offset" = :to_offset,'
             " parts_count = parts_count + :parts, parts_size = parts_size + :size,"
             " parts_crc32 = :parts_crc32, tail_node = :tail_node, tail_crc32 = :tail_crc32,"
@@ -123,7 +155,7 @@ class Statements:
         )
 
     def _complete(self, release: bool) -> str:
-        return self._compile(
+        return self.compiled(
             "UPDATE upload_sessions SET state = 'completed',"
             ' "offset" = :size, length = :size, tail_node = NULL, tail_crc32 = 0,'
             " etag = :etag, crc32 = :crc32, failure = NULL,"
@@ -133,7 +165,7 @@ class Statements:
         )
 
     def _close(self, state: SessionState) -> str:
-        return self._compile(
+        return self.compiled(
             f"UPDATE upload_sessions SET state = '{state}', failure = :failure,"
             f" cleanup_reason = :cleanup_reason, updated_at = :now, {_FREE}"
             " WHERE id = :id AND lease_epoch = :epoch"
@@ -151,71 +183,71 @@ class Statements:
         }
         self.list_cleanup = self._page(UNCLEAN)
         self.list_stuck = self._page(UNFINISHED, "(lease_until IS NULL OR lease_until <= :now)")
-        self.list_expired = self._compile(
+        self.list_expired = self.compiled(
             f"SELECT {_S} FROM upload_sessions WHERE {EXPIRABLE} AND expires_at <= :now"
             " AND (expires_at, id) > (:after_at, :after) ORDER BY expires_at, id LIMIT :limit"
         )
 
     def _page(self, *conditions: str) -> str:
         where = " AND ".join([*conditions, "id > :after"])
-        return self._compile(
+        return self.compiled(
             f"SELECT {_S} FROM upload_sessions WHERE {where} ORDER BY id LIMIT :limit"
         )
 
     def _assets_and_nodes(self) -> None:
         asset, node = ASSET.select_list(), NODE.select_list()
-        self.insert_asset = self._compile(f"INSERT INTO assets {ASSET.insert_values()}")
-        self.asset = self._compile(f"SELECT {asset} FROM assets WHERE id = :id")
-        self.validate_asset = self._compile(
+        self.insert_asset = self.compiled(f"INSERT INTO assets {ASSET.insert_values()}")
+        self.asset = self.compiled(f"SELECT {asset} FROM assets WHERE id = :id")
+        self.validate_asset = self.compiled(
             "UPDATE assets SET state = 'validating', size = :size,"
             " content_type = COALESCE(:content_type, content_type), updated_at = :now"
             " WHERE id = :id AND state = 'staged' RETURNING id"
         )
         ends = [AssetState.AVAILABLE, AssetState.QUARANTINED]
-        self.settle_asset = self._compile(
+        self.settle_asset = self.compiled(
             "UPDATE assets SET state = :state, reason = :reason, updated_at = :now"
             f" WHERE id = :id AND state = 'validating' AND :state IN {listed(ends)}"
             f" RETURNING {asset}"
         )
-        self.seen = self._compile(
+        self.seen = self.compiled(
             f"INSERT INTO nodes {NODE.insert_values()} ON CONFLICT (name) DO UPDATE SET"
             " instance = excluded.instance, started_at = excluded.started_at,"
             " seen_at = excluded.seen_at"
         )
-        self.nodes = self._compile(f"SELECT {node} FROM nodes ORDER BY name")
+        self.nodes = self.compiled(f"SELECT {node} FROM nodes ORDER BY name")
 
     def _jobs(self) -> None:
         job = JOB.select_list()
         mine = "WHERE id = :id AND locked_by = :worker AND state = 'running' RETURNING id"
         unlocked = "locked_by = NULL, locked_until = NULL, updated_at = :now"
-        self.insert_promotion = self._compile(
+        self.insert_promotion = self.compiled(
             f"INSERT INTO jobs ({job}, due_at) VALUES (:id, 'promote_asset', :subject, :payload,"
             " 'queued', 0, :now, NULL, NULL, NULL, :now, :now, :now)"
             f" ON CONFLICT (subject) WHERE {PROMOTION} DO NOTHING"
         )
         skip = "" if self._sqlite else " FOR UPDATE SKIP LOCKED"
-        self.claim = self._compile(
+        self.claim = self.compiled(
             "UPDATE jobs SET state = 'running', attempts = attempts + 1, locked_by = :worker,"
             " locked_until = :until, due_at = :until, updated_at = :now WHERE id IN"
             f" (SELECT id FROM jobs WHERE {DUE} AND due_at <= :now"
-            f" AND {self._member('kind', 'kinds')}"
+            f" AND {self.member('kind', 'kinds')}"
             f" ORDER BY due_at, id LIMIT :limit{skip}) RETURNING {job}"
         )
-        self.extend = self._compile(
+        self.extend = self.compiled(
             f"UPDATE jobs SET locked_until = :until, due_at = :until {mine}"
         )
-        self.succeed = self._compile(
+        self.succeed = self.compiled(
             f"UPDATE jobs SET state = 'done', due_at = NULL, error = NULL, {unlocked} {mine}"
         )
-        self.retry = self._compile(
+        self.retry = self.compiled(
             "UPDATE jobs SET state = 'queued', run_at = :run_at, due_at = :run_at,"
             f" error = :error, {unlocked} {mine}"
         )
-        self.bury = self._compile(
+        self.bury = self.compiled(
             f"UPDATE jobs SET state = 'dead', due_at = NULL, error = :error, {unlocked} {mine}"
         )
         page = f"SELECT {job} FROM jobs WHERE id > :after"
         self.jobs = {
-            False: self._compile(f"{page} ORDER BY id LIMIT :limit"),
-            True: self._compile(f"{page} AND state = :state ORDER BY id LIMIT :limit"),
+            False: self.compiled(f"{page} ORDER BY id LIMIT :limit"),
+            True: self.compiled(f"{page} AND state = :state ORDER BY id LIMIT :limit"),
         }

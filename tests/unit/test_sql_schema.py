@@ -1,0 +1,123 @@
+"""Migrations and metadata say the same; sweeps and polls find their indexes."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from tests.support.state import (
+    Database,
+    database,
+    empty_url,
+    postgres_database,
+    sqlite_database,
+)
+from tusd_storage.sql import migrate, schema_is_current
+from tusd_storage.sql.engine import make_engine
+from tusd_storage.sql.schema import current_revision, newest_revision
+from tusd_storage.sql.statements import Statements
+from tusd_storage.sql.tables import metadata
+
+__all__ = ["database", "empty_url", "postgres_database", "sqlite_database"]
+
+_POSTGRES_DDL = """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+     WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
+    UNION ALL
+    SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+    UNION ALL
+    SELECT table_name, column_name,
+           concat_ws(' ', data_type, is_nullable, column_default, collation_name)
+      FROM information_schema.columns WHERE table_schema = 'public'
+"""
+
+
+def ddl(connection: Connection) -> set[tuple[str, ...]]:
+    """Everything the database knows about our tables, in its own words."""
+    if connection.dialect.name == "postgresql":
+        rows = connection.execute(text(_POSTGRES_DDL)).fetchall()
+        return {tuple(row) for row in rows if not row[0].startswith("alembic")}
+    rows = connection.execute(text("SELECT name, sql FROM sqlite_master")).fetchall()
+    found: set[tuple[str, ...]] = set()
+    for name, sql in rows:
+        if not name.startswith("alembic"):
+            # A column that was added later stands behind the constraints, on their line.
+            found |= {(name, piece.strip(" \t)")) for piece in re.split("[,\n]", sql or "")}
+    return found
+
+
+def test_migrating_from_empty_gives_the_metadata(empty_url: str) -> None:
+    assert not schema_is_current(empty_url)
+    migrate(empty_url)
+    assert schema_is_current(empty_url)
+    engine = make_engine(empty_url)
+    with engine.connect() as connection:
+        assert current_revision(connection) == newest_revision()
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        migrated = ddl(connection)
+        metadata.drop_all(connection)
+        metadata.create_all(connection)
+        assert ddl(connection) == migrated
+    engine.dispose()
+
+
+def test_migrating_again_changes_nothing(database: Database) -> None:
+    migrate(database.url)
+    assert schema_is_current(database.url)
+
+
+def test_several_processes_may_migrate_at_once(empty_url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(migrate, [empty_url] * 4))
+    assert schema_is_current(empty_url)
+
+
+def test_a_migration_that_fails_leaves_nothing(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = command.upgrade
+
+    def upgrade_and_fail(config: Config, revision: str) -> None:
+        real(config, revision)
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(command, "upgrade", upgrade_and_fail)
+    with pytest.raises(RuntimeError):
+        migrate(empty_url)
+    monkeypatch.undo()
+    assert not schema_is_current(empty_url)
+    migrate(empty_url)
+    assert schema_is_current(empty_url)
+
+
+PLANS = {
+    "get": "sqlite_autoindex_upload_sessions_1",
+    "acquire": "sqlite_autoindex_upload_sessions_1",
+    "want": "sqlite_autoindex_upload_sessions_1",
+    "wanted": "ix_upload_sessions_wanted",
+    "renew": "ix_upload_sessions_leased",
+    "list_expired": "ix_upload_sessions_expirable",
+    "list_cleanup": "ix_upload_sessions_unclean",
+    "list_stuck": "ix_upload_sessions_unfinished",
+    "claim": "ix_jobs_due",
+    "succeed": "sqlite_autoindex_jobs_1",
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_no_statement_of_every_second_scans_a_table(sqlite_database: Database, name: str) -> None:
+    engine = make_engine(sqlite_database.url)
+    sql = getattr(Statements(engine.dialect), name)
+    parameters = dict.fromkeys(re.findall(r":(\w+)", sql), "[]")
+    with engine.connect() as connection:
+        plan = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
+        steps = [step[3] for step in plan.fetchall()]
+    engine.dispose()
+    assert any(re.search(rf"SEARCH .*{PLANS[name]}\b", step) for step in steps), steps
+    assert not any(re.match(r"SCAN (upload_sessions|jobs)", step) for step in steps), steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps
