@@ -233,11 +233,12 @@ class ObjectStore(Protocol):
         source_key: str,
         offset: int,
         size: int,
-        crc32: int,
+        crc32: int | None,
     ) -> Part:
         """UploadPartCopy of `size` bytes from `offset` of an object in the same bucket.
 
-        `crc32` is passed through into the returned Part. Raises: NoSuchUpload, NoSuchObject, ….
+        `crc32`, where it is known, MUST be compared with the store's own, if it tells that, and is
+        the returned Part's. Where it is not, the store's own is; `UNKNOWN_CRC32` without one. Raises: NoSuchUpload, NoSuchObject, ….
         """
         ...
 

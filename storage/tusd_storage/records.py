@@ -64,6 +64,11 @@ class JobState(StrEnum):
     DEAD = "dead"
 
 
+UNKNOWN_CRC32 = 0
+"""Of a part that the store copied without telling its checksum. A store that keeps no checksum of a
+part asks for none when it completes the upload."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One S3 multipart part as the ledger records it."""

@@ -151,7 +151,7 @@ class Concatenator:
             source_key=source.object_key,
             offset=span.offset,
             size=span.size,
-            crc32=(source.crc32 or 0) if span.size == source.length else 0,
+            crc32=source.crc32 if span.size == source.length else None,
         )
 
     async def _collect(self, part: PlannedPart, partials: Sequence[UploadSession]) -> Body:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tusd_storage.errors import InvalidPart, StoreRefused
 from tusd_storage.partplan import MIN_PART_SIZE
-from tusd_storage.records import ObjectInfo, ObjectSpec, Part
+from tusd_storage.records import UNKNOWN_CRC32, ObjectInfo, ObjectSpec, Part
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import (
@@ -75,7 +75,8 @@ def completed(parts: Sequence[Part], *, with_crc32: bool) -> "list[CompletedPart
     if with_crc32:
         # ... and completes it only with all of them.
         for entry, part in zip(entries, ordered, strict=True):
-            entry["ChecksumCRC32"] = crc32_text(part.crc32)
+            if part.crc32 != UNKNOWN_CRC32:
+                entry["ChecksumCRC32"] = crc32_text(part.crc32)
     return entries
 
 
@@ -88,6 +89,11 @@ def info(answer: "HeadObjectOutputTypeDef") -> ObjectInfo:
         content_type=answer.get("ContentType"),
         token=metadata.get(TOKEN_KEY),
     )
+
+
+def crc32_of(text: str | None) -> int | None:
+    """The inverse of `crc32_text`."""
+    return None if text is None else int.from_bytes(base64.b64decode(text), "big")
 
 
 def crc32_text(crc32: int) -> str:

@@ -15,7 +15,14 @@ import boto3
 from tusd_storage.broker_ports import Capability, PresignedForm
 from tusd_storage.errors import ChecksumRejected, NoSuchObject, NoSuchUpload, StoreRefused
 from tusd_storage.ports import Presigned
-from tusd_storage.records import Body, MultipartUpload, ObjectInfo, ObjectSpec, Part
+from tusd_storage.records import (
+    UNKNOWN_CRC32,
+    Body,
+    MultipartUpload,
+    ObjectInfo,
+    ObjectSpec,
+    Part,
+)
 from tusd_storage.s3 import fields
 from tusd_storage.s3.calls import Calls
 from tusd_storage.s3.client import make_client, make_wire
@@ -110,7 +117,7 @@ class S3Store:
         source_key: str,
         offset: int,
         size: int,
-        crc32: int,
+        crc32: int | None,
     ) -> Part:
         """UploadPartCopy with CopySourceRange."""
         answer = await self._calls.call(
@@ -125,7 +132,10 @@ class S3Store:
             ),
         )
         result = answer["CopyPartResult"]
-        if result.get("ChecksumCRC32", fields.crc32_text(crc32)) != fields.crc32_text(crc32):
+        told = fields.crc32_of(result.get("ChecksumCRC32"))
+        if crc32 is None:
+            crc32 = UNKNOWN_CRC32 if told is None else told
+        elif told is not None and told != crc32:
             raise ChecksumRejected("UploadPartCopy: the source holds other bytes")
         return Part(number=number, size=size, etag=result["ETag"], crc32=crc32)
 
