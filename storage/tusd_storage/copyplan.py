@@ -52,7 +52,7 @@ def plan_copy(
     equal = plan(total, limits)
     if limits.equal_parts:
         return _numbered(_equal(sizes, equal.part_size))
-    gather = max(MIN_PART_SIZE, limits.part_size)
+    gather = MIN_PART_SIZE  # what is gathered passes through memory
     largest = min(limits.max_part_size, max(copy_size, equal.part_size))
     while True:
         parts = list(_greedy(sizes, gather, largest))
@@ -72,7 +72,9 @@ def _greedy(sizes: Sequence[int], gather: int, largest: int) -> Iterator[tuple[S
         while offset < length:
             left = length - offset
             if not gathered and left >= gather:
-                take = left if left <= largest else min(largest, left - gather)
+                take = left
+                if left > largest:  # leave enough for a copy, and never make a part too small
+                    take = max(MIN_PART_SIZE, min(largest, left - gather))
                 yield (Span(source, offset, take),)
             else:
                 take = min(left, gather - size)

@@ -85,7 +85,7 @@ def plan(length: int | None, limits: StoreLimits) -> PartPlan:
     part_size = limits.part_size
     if length > part_size * limits.max_parts:
         smallest = -(-length // limits.max_parts)
-        part_size = -(-smallest // MIB) * MIB
+        part_size = min(-(-smallest // MIB) * MIB, limits.max_part_size)
     return PartPlan(part_size=part_size, max_part_size=limits.max_part_size)
 
 
