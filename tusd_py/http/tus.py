@@ -3,7 +3,6 @@
 Translates requests into the frozen values of `protocol` and answers back. No tus rule lives here.
 """
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +28,6 @@ from tusd_storage.records import Kind, SessionState, UploadSession
 
 log = structlog.get_logger(__name__)
 
-_UPLOAD_ID = re.compile(r"[A-Za-z0-9._~-]{1,120}")
 _TUS = ("Tus-Resumable", grammar.VERSION)
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
@@ -113,7 +111,7 @@ class TusEndpoint:
         handler = self._handlers.get(exchange.method)
         if handler is None:
             raise MethodNotAllowed(f"an upload takes {METHODS}")
-        if not _UPLOAD_ID.fullmatch(exchange.upload_id):
+        if not grammar.UPLOAD_ID.fullmatch(exchange.upload_id):
             raise UploadNotFound("there is no such upload")
         return await handler(exchange)
 

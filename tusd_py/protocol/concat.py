@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from tusd_py.protocol.errors import InvalidHeader, NotConcatenable
+from tusd_py.protocol.headers import UPLOAD_ID
 
 MAX_PARTIALS = 1000
 """Partial uploads one final upload may name; keeps header, row and plan bounded."""
@@ -49,6 +50,7 @@ def _upload_id(url: str, base_path: str) -> str:
     below, last = path.removeprefix(base_path), path.rpartition("/")[2]
     if path.startswith("/") and below != last:
         raise NotConcatenable(f"{_NAME} names a URL that is no upload of this server")
-    if not last:
+    upload_id = unquote(last)
+    if not UPLOAD_ID.fullmatch(upload_id):
         raise NotConcatenable(f"{_NAME} names a URL without an upload id")
-    return unquote(last)
+    return upload_id

@@ -3,6 +3,7 @@
 Parsers return values or raise InvalidHeader; formatters return the header's text.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -24,6 +25,10 @@ EXTENSIONS = (
 OFFSET_MEDIA_TYPE = "application/offset+octet-stream"
 MAX_INTEGER = 2**63 - 1
 """Larger sizes exist on no store and in no database column."""
+
+UPLOAD_ID = re.compile(r"[A-Za-z0-9_~-]{1,120}")
+"""Shape of the ids this server gives out, the last segment of an upload's URL. Anything else is
+no upload, and never gets as far as the database."""
 
 EXPOSED_HEADERS = (
     "Location",

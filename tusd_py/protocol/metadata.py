@@ -51,7 +51,8 @@ def filename(pairs: Mapping[str, bytes]) -> str | None:
         return None
     last = text.replace("\\", "/").rpartition("/")[2]
     clean = "".join(char for char in last if char.isprintable()).strip()
-    return clean[:MAX_FILENAME_LENGTH] or None
+    name = clean[:MAX_FILENAME_LENGTH].rstrip()
+    return None if name in {"", ".", ".."} else name
 
 
 def content_type(pairs: Mapping[str, bytes]) -> str | None:
