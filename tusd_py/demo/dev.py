@@ -6,7 +6,10 @@ serving is `tusd_py.server`'s.
 
 import os
 import signal
+import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.resources import files
@@ -26,6 +29,8 @@ DEFAULTS: Mapping[str, object] = {
 phone on the same network could not follow a redirect to it."""
 
 PORTS_TRIED = 20
+READY_TIMEOUT_S = 30.0
+POLL_S = 0.05
 OWN_STORE = ("s3_endpoint", "s3_public_endpoint")
 
 
@@ -44,7 +49,10 @@ def settle(loaded: Loaded) -> Settings:
     if "port" in loaded.origins:
         server.port_is_free(settings.host, settings.port)
         return settings
-    return settings.model_copy(update={"port": first_free_port(settings.host, settings.port)})
+    port = first_free_port(settings.host, settings.port)
+    if port != settings.port:
+        print(f"Port {settings.port} is taken by another program: using {port}.", flush=True)
+    return settings.model_copy(update={"port": port})
 
 
 def first_free_port(host: str, wanted: int) -> int:
@@ -65,6 +73,7 @@ def run(settings: Settings) -> int:
     """Starts the engine, prints the block, serves until stopped, stops the engine."""
     server.exit_on_sigterm()
     _treat_hangup_as_stop()
+    print("Starting ...", flush=True)
     try:
         engine = EmbeddedS3.start(settings.data_dir / "s3", bucket=settings.s3_bucket)
     except EngineError as error:
@@ -78,11 +87,23 @@ def run(settings: Settings) -> int:
                     "s3_addressing_style": "path",
                 }
             )
-            print(block(complete), flush=True)
+            announcing = threading.Thread(target=announce, args=(complete,), daemon=True)
+            announcing.start()
             return server.run(complete)
     finally:
         engine.stop()
-        print("\nStopped. What was uploaded is kept in", settings.data_dir, flush=True)
+        print(f"\nStopped. What was uploaded is kept in {settings.data_dir}", flush=True)
+
+
+def announce(settings: Settings) -> None:
+    """Prints the block as soon as the server answers, so that what it names is there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection((host, settings.port), timeout=1):
+            break
+        time.sleep(POLL_S)
+    print(block(settings), flush=True)
 
 
 def block(settings: Settings) -> str:
@@ -95,8 +116,6 @@ def block(settings: Settings) -> str:
         ("Data", str(settings.data_dir.resolve())),
         ("Stop", "Ctrl-C"),
     ]
-    if settings.port != Settings.model_fields["port"].default:
-        lines.insert(0, ("Port", f"{settings.port}"))
     if not has_built_page():
         lines.append(("Note", "the page is a plain one: install Node.js with npm, then `make web`"))
     width = max(len(text) for _, text in lines) + 14

@@ -29,14 +29,15 @@ export async function copy(text, button) {
   }, 1600);
 }
 
-export function copyButton(label, text) {
+export function copyButton(label, text, { name = "", look = "" } = {}) {
   // Browsers allow the clipboard only on https and on localhost.
   if (!navigator.clipboard) return null;
   return element(
     "button",
     {
       type: "button",
-      class: "button quiet small",
+      class: `button ${look}`,
+      "aria-label": name ? `${label} of ${name}` : null,
       "data-label": label,
       onclick: (event) => copy(text, event.currentTarget),
     },
@@ -52,7 +53,7 @@ export async function configure() {
   byId("endpoint").textContent = config.endpoint;
   byId("version").textContent = config.version;
   const button = byId("copy-endpoint");
-  const replacement = copyButton("Copy", config.endpoint);
+  const replacement = copyButton("Copy", config.endpoint, { look: "quiet small" });
   if (replacement) button.replaceWith(replacement);
   else button.remove();
   return config;

@@ -185,7 +185,18 @@ export class Transfer {
     if (!words.isInterruption(error)) return false;
     this.samples = [];
     this.#enter(State.RETRYING, `${words.describe(error)} Trying again …`);
+    this.#checkFile();
     return true;
+  }
+
+  /** A file that was changed on disk looks like a broken connection to the browser's network. */
+  async #checkFile() {
+    try {
+      await this.file.slice(0, 1).arrayBuffer();
+    } catch {
+      this.upload.abort();
+      this.fail(words.FILE_CHANGED, { final: true });
+    }
   }
 
   #succeed() {

@@ -20,6 +20,7 @@ async function main() {
   takeFiles();
   byId("pause-all").addEventListener("click", pauseOrResumeAll);
   byId("clear-done").addEventListener("click", clearDone);
+  byId("snippet").textContent = byId("snippet").textContent.replace("ENDPOINT", transfers.endpoint);
   await refreshEarlier();
 }
 
@@ -189,7 +190,7 @@ function actionsOf(transfer) {
           { class: "button strong", href: transfer.url, "aria-label": `Download ${name}` },
           "Download",
         ),
-        copyButton("Copy link", transfer.url),
+        copyButton("Copy link", transfer.url, { name }),
         action("Delete", name, () => transfer.discard(), "danger"),
       ].filter(Boolean);
     default:

@@ -57,7 +57,7 @@ function row(file, url) {
         { class: "button strong", href: url, "aria-label": `Download ${file.name}` },
         "Download",
       ),
-      copyButton("Copy link", url),
+      copyButton("Copy link", url, { name: file.name }),
     ),
   );
 }

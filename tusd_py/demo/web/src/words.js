@@ -40,9 +40,7 @@ export function describe(error) {
     return told || `The server refused the upload (${status}).`;
   }
   if (error?.originalRequest) return NO_CONNECTION;
-  if (error?.name === "NotReadableError" || /read|ProgressEvent/i.test(String(error?.message))) {
-    return FILE_CHANGED;
-  }
+  if (error?.name === "NotReadableError" || error?.name === "NotFoundError") return FILE_CHANGED;
   return "Something went wrong in this page. Try again.";
 }
 
