@@ -19,7 +19,7 @@ WEB_SOURCES := $(WEB)/package.json $(WEB)/package-lock.json $(wildcard $(WEB)/*.
 NODE_CLIENTS := $(patsubst %/package-lock.json,%,$(wildcard tests/clients/*/package-lock.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup web test check format bench lock clean
+.PHONY: help run setup web test check format bench bench-quick lock clean
 
 help:
 	@echo 'make run     start everything on this machine and say where the page is'
@@ -53,9 +53,12 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# ARGS="--only A,H --servers tusd-py,node --rounds 5"; --help tells the rest.
 bench: setup
-	@if [ -f bench/run.py ]; then $(BIN)/python bench/run.py $(ARGS); \
-	else echo 'There is no benchmark yet: bench/run.py is missing.'; fi
+	@$(BIN)/python -m bench.run --output bench/RESULTS.md $(ARGS)
+
+bench-quick: setup
+	@$(BIN)/python -m bench.run --quick $(ARGS)
 
 # Everything the tests and the program need, as the newest versions that Python 3.11 can have.
 lock:
