@@ -12,18 +12,22 @@ from tusd_storage.sql.jobs import SqlJobs
 from tusd_storage.sql.listings import SqlListings
 from tusd_storage.sql.sessions import SqlSessions
 from tusd_storage.sql.statements import Statements
+from tusd_storage.sql.sweep_statements import SweepStatements
+from tusd_storage.sql.sweeps import SqlSweeps
 
 if TYPE_CHECKING:
     from tusd_storage.broker_ports import DirectSessions
     from tusd_storage.listing_ports import AssetSettling, NodeRegistry, SessionListing
     from tusd_storage.ports import JobQueue, SessionStore
+    from tusd_storage.sweep_ports import JobAdministration, SweepStore
 
 
-class SqlStore(SqlSessions, SqlDirectSessions, SqlListings, SqlJobs):
-    """Sessions, listings and jobs in one database. Use `connect`."""
+class SqlStore(SqlSessions, SqlDirectSessions, SqlListings, SqlJobs, SqlSweeps):
+    """Sessions, listings, jobs and sweeps in one database. Use `connect`."""
 
     def __init__(self, executor: Executor, sql: Statements) -> None:
         super().__init__(executor, sql)
+        self._sweeps = SweepStatements(sql)
 
     @classmethod
     def connect(
@@ -46,7 +50,14 @@ if TYPE_CHECKING:
     def _fits(
         store: SqlStore,
     ) -> tuple[
-        SessionStore, DirectSessions, JobQueue, SessionListing, AssetSettling, NodeRegistry
+        SessionStore,
+        DirectSessions,
+        JobQueue,
+        SessionListing,
+        AssetSettling,
+        NodeRegistry,
+        SweepStore,
+        JobAdministration,
     ]:
         """The checker's proof that the adapter is what the ports ask for."""
-        return store, store, store, store, store, store
+        return store, store, store, store, store, store, store, store

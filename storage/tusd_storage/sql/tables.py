@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-from tusd_storage.lifecycle import sources_of
+from tusd_storage.lifecycle import OPEN, TERMINAL, sources_of
 from tusd_storage.records import (
     AssetState,
     JobState,
@@ -68,6 +68,15 @@ LEASED = "lease_holder IS NOT NULL"
 WANTED = "lease_wanted = 1"
 DUE = "due_at IS NOT NULL"
 PROMOTION = "kind = 'promote_asset'"
+DONE = "state = 'done'"
+RECEIVED = f'state IN {listed(sources_of(SessionState.EXPIRED))} AND length = "offset"'
+PARTIALS = (
+    "kind = 'partial' AND state = 'completed' AND deleted_at IS NULL AND expires_at IS NOT NULL"
+)
+OPEN_FINALS = f"kind = 'final' AND state IN {listed(OPEN)}"
+ENDED = f"(state IN {listed(TERMINAL - {SessionState.COMPLETED})} OR deleted_at IS NOT NULL)"
+UNSWEPT = f"{ENDED} AND swept_at IS NULL"
+FORGETTABLE = f"{ENDED} AND swept_at IS NOT NULL AND cleanup_reason IS NULL"
 
 assets = Table(
     "assets",
@@ -133,6 +142,8 @@ upload_sessions = Table(
     Column("completed_at", Time),
     Column("deleted_at", Time),
     Column("lease_wanted", SmallInteger, nullable=False, server_default="0"),
+    # When the sweeps made sure that nothing of an ended session is left in the store.
+    Column("swept_at", Time),
     UniqueConstraint("bucket", "object_key"),
     _one_of("protocol", Protocol),
     _one_of("strategy", Strategy),
@@ -221,6 +232,14 @@ nodes = Table(
     CheckConstraint("seen_at >= started_at", name="seen_at"),
 )
 
+leaders = Table(
+    "leaders",
+    metadata,
+    Column("name", Id, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", Time, nullable=False),
+)
+
 
 def _partial(
     name: str, table: Table, columns: Iterable[str], where: str, *, unique: bool = False
@@ -239,5 +258,11 @@ _partial("ix_upload_sessions_unfinished", upload_sessions, ["id"], UNFINISHED)
 _partial("ix_upload_sessions_unclean", upload_sessions, ["id"], UNCLEAN)
 _partial("ix_upload_sessions_leased", upload_sessions, ["lease_holder"], LEASED)
 _partial("ix_upload_sessions_wanted", upload_sessions, ["lease_holder"], WANTED)
+_partial("ix_upload_sessions_received", upload_sessions, ["id"], RECEIVED)
+_partial("ix_upload_sessions_partials", upload_sessions, ["expires_at", "id"], PARTIALS)
+_partial("ix_upload_sessions_open_finals", upload_sessions, ["id"], OPEN_FINALS)
+_partial("ix_upload_sessions_unswept", upload_sessions, ["updated_at", "id"], UNSWEPT)
+_partial("ix_upload_sessions_forgettable", upload_sessions, ["updated_at", "id"], FORGETTABLE)
 _partial("ix_jobs_due", jobs, ["due_at", "id"], DUE)
+_partial("ix_jobs_done", jobs, ["updated_at", "id"], DONE)
 _partial("uq_jobs_promotion", jobs, ["subject"], PROMOTION, unique=True)
