@@ -71,4 +71,4 @@ def show_duration(span: timedelta) -> str:
     for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
         if span and span % timedelta(seconds=unit) == timedelta():
             return f"{span // timedelta(seconds=unit)}{name}"
-    return f"{span.total_seconds():g}s"
+    return f"{span.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
