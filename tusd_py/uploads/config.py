@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal
 
 from tusd_storage.partplan import MIB, StoreLimits, max_length
 
@@ -24,6 +25,8 @@ class UploadConfig:
     max_lifetime: timedelta = timedelta(days=7)
     """No unfinished upload outlives this, however busy."""
     body_idle_timeout_s: float = 60.0
+    tail_loss: Literal["fail", "rewind"] = "fail"
+    """What to do when acknowledged bytes are not on this node; see `guard`."""
     parts_in_flight: int = 4
     """Parts of one PATCH that may be on their way to the store at once."""
     memory_budget: int = 64 * MIB

@@ -8,10 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-import structlog
-
 from tusd_py.protocol import rules
-from tusd_py.protocol.errors import ProtocolError, UploadGone, UploadNotFound
+from tusd_py.protocol.errors import OffsetMismatch, ProtocolError, UploadGone, UploadNotFound
 from tusd_py.protocol.requests import BodyFacts, CreateRequest, PatchRequest
 from tusd_py.protocol.rules import UploadFacts
 from tusd_py.uploads import concatenation
@@ -21,17 +19,16 @@ from tusd_py.uploads.completion import EMPTY, Finisher
 from tusd_py.uploads.concatenation import Concatenator
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.creation import new_upload
+from tusd_py.uploads.guard import Guard
 from tusd_py.uploads.ledger import Ledger
 from tusd_py.uploads.memory import MemoryBudget
 from tusd_py.uploads.termination import Terminator
 from tusd_py.uploads.watch import Watch
 from tusd_storage import lifecycle
-from tusd_storage.errors import SessionUnknown, TailMissing, Unavailable
+from tusd_storage.errors import SessionUnknown, Unavailable
 from tusd_storage.leases import Interruption, Lease, LeaseManager
-from tusd_storage.ports import ObjectStore, SessionStore, Tail, TailStore
+from tusd_storage.ports import ObjectStore, SessionStore, TailStore
 from tusd_storage.records import Body, Kind, Protocol, SessionState, UploadSession
-
-log = structlog.get_logger(__name__)
 
 _STOPS = {
     Interruption.WANTED: Stop.WANTED,
@@ -58,6 +55,7 @@ class UploadEngine:
         self._tails = tails
         self._leases = leases
         self._now = now
+        self._guard = Guard(tails, node=config.node, rewinds=config.tail_loss == "rewind")
         self._finisher = Finisher(sessions, objects, now)
         self._terminator = Terminator(sessions, objects, tails, now)
         self._concatenator = Concatenator(sessions, objects, self._finisher, config.limits)
@@ -166,7 +164,10 @@ class UploadEngine:
         if not session.received:
             return session
         async with self._leases.hold(session.id, interrupt=_ignore, patience_s=0) as lease:
-            return await self._resume_finish(lease)
+            try:
+                return await self._resume_finish(lease)
+            except OffsetMismatch:  # its last bytes were lost; the client is told where to go on
+                return await self.find(session.id)
 
     async def _finish_final(self, session: UploadSession) -> UploadSession:
         partials = await concatenation.load_partials(
@@ -210,7 +211,7 @@ class UploadEngine:
     async def _append(
         self, writer: "_Writer", ledger: Ledger, facts: BodyFacts, reader: BodyReader, room: int
     ) -> UploadSession:
-        tail = await self._open_tail(ledger.lease)
+        tail = await self._guard.open(ledger)
         try:
             appender = Appender(self._tools, ledger, tail, reader, facts, max_bytes=room)
             writer.attach(appender)
@@ -230,7 +231,7 @@ class UploadEngine:
         ledger = self._ledger(lease, session.length)
         if session.state is SessionState.VERIFYING or session.offset == 0:
             return await self._finisher.finish(ledger, release=release)
-        tail = await self._open_tail(lease)
+        tail = await self._guard.open(ledger)
         try:
             last = EMPTY
             if session.tail_size:
@@ -242,25 +243,6 @@ class UploadEngine:
             await tail.aclose()
         await self._tails.delete(session.id)
         return done
-
-    async def _open_tail(self, lease: Lease) -> Tail:
-        """The guard: acknowledged bytes must be on this node, or nothing is accepted."""
-        session = lease.session
-        fresh = session.offset == 0
-        try:
-            if not fresh and session.tail_node != self.config.node:
-                raise TailMissing(session.id, "other_node")
-            return await self._tails.open(
-                session.id,
-                size=session.tail_size,
-                crc32=session.tail_crc32,
-                fresh=fresh,
-                steal=session.lease_stolen,
-                fence=lease.fence,
-            )
-        except TailMissing as missing:
-            log.error("tus_tail_missing", upload=session.id, reason=missing.reason)
-            raise
 
     async def terminate(self, session_id: str) -> None:
         """Termination: frees everything, of finished and unfinished uploads.

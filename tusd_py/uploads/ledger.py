@@ -57,6 +57,15 @@ class Ledger:
         await self._sessions.opened(self.session.id, self.lease.epoch, upload_id)
         self.session = replace(self.session, upload_id=upload_id)
 
+    async def rewind(self) -> None:
+        """Moves the offset back to the end of the parts: what the tail held is given up.
+
+        Raises: LeaseLost, StateUnavailable (it may or may not have happened).
+        """
+        length, self.length = self.length, self.session.length
+        await self.commit(to_offset=self.session.parts_size, tail_crc32=0)
+        self.length = length
+
     async def commit(
         self,
         *,
