@@ -285,7 +285,7 @@ class Settings(BaseModel):
                 f"{show_size(self.part_size)}: write a part_size that is not larger"
             )
         if self.demo_page and self.base_path == "/":
-            raise ValueError('the demo page needs "/": set base_path to "/files/" or demo_page off')
+            raise ValueError('The demo page needs "/": set base_path to "/files/" or demo_page off')
         return self
 
     def require_bucket(self) -> str:

@@ -89,7 +89,7 @@ def _sentence(
     """One problem in words: where it was written, what it was, what to write instead."""
     name = str(detail["loc"][0]) if detail["loc"] else ""
     if not name:
-        return _capitalised(_advice(detail))
+        return _advice(detail)
     origin = origins.get(name, name)
     if detail["type"] == "extra_forbidden":
         return f"{origin}: there is no such setting; {_nearest(name, origin)}"
@@ -137,7 +137,3 @@ def _nearest(name: str, origin: str) -> str:
     if origin.startswith(ENV_PREFIX):
         return f"did you mean {ENV_PREFIX}{close[0].upper()}?"
     return f"did you mean {close[0]}?"
-
-
-def _capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -164,5 +164,5 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
 
 
 def test_a_host_that_is_not_ours_is_told() -> None:
-    with pytest.raises(SettingsError, match="203.0.113.1"):
+    with pytest.raises(SettingsError, match=r"203\.0\.113\.1"):
         server.port_is_free("203.0.113.1", 8080)
