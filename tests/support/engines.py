@@ -7,6 +7,7 @@ Import the fixtures into a `conftest.py`:
 `from tests.support.engines import seaweed, seaweed_tls, swift  # noqa: F401`.
 """
 
+import functools
 import os
 import uuid
 from collections.abc import Iterator
@@ -39,17 +40,20 @@ class Engine:
     lists_multipart_prefix: bool = True
 
     def session(self) -> boto3.Session:
-        """A boto3 session with the engine's credentials."""
-        return boto3.Session(
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name=self.region,
-        )
+        """A boto3 session with the engine's credentials, made once: it reads megabytes of JSON."""
+        return _session(self.access_key, self.secret_key, self.region)
 
     @staticmethod
     def prefix() -> str:
         """A key prefix that no other test has."""
         return f"t-{uuid.uuid4().hex[:12]}/"
+
+
+@functools.cache
+def _session(access_key: str, secret_key: str, region: str) -> boto3.Session:
+    return boto3.Session(
+        aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=region
+    )
 
 
 def missing(reason: str) -> NoReturn:

@@ -75,7 +75,8 @@ def completed(parts: Sequence[Part], *, with_crc32: bool) -> "list[CompletedPart
     if with_crc32:
         # ... and completes it only with all of them.
         for entry, part in zip(entries, ordered, strict=True):
-            if part.crc32 != UNKNOWN_CRC32:
+            # The checksum of no bytes is 0 too.
+            if part.crc32 != UNKNOWN_CRC32 or not part.size:
                 entry["ChecksumCRC32"] = crc32_text(part.crc32)
     return entries
 
