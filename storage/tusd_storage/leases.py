@@ -6,8 +6,9 @@ truth; this module only saves the way to it for requests of the same process. Kn
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -78,6 +79,8 @@ class LeaseManager:
         self._now = now
         self._is_dead = is_dead
         self._held: dict[str, Lease] = {}
+        self._acquiring: Counter[str] = Counter()
+        self._forgotten: dict[str, int] = {}
         self._newest: dict[str, object] = {}
         self._keeper: asyncio.Task[None] | None = None
 
@@ -171,7 +174,7 @@ class LeaseManager:
             try:
                 return await self._acquire(session_id, interrupt)
             except LeaseHeld as held:
-                if self._over_dead(held):
+                if self._is_abandoned(held):
                     return await self._acquire(session_id, interrupt, over=held.holder)
                 if not disturb:
                     raise
@@ -190,17 +193,27 @@ class LeaseManager:
     ) -> Lease:
         now = self._now()
         started = time.monotonic()
-        session = await self._store.acquire(
-            session_id, holder=self.holder, now=now, until=now + self._ttl, over=over
-        )
-        return self._register(session, interrupt, started)
+        self._acquiring[session_id] += 1
+        try:
+            session = await self._store.acquire(
+                session_id, holder=self.holder, now=now, until=now + self._ttl, over=over
+            )
+            return self._register(session, interrupt, started)
+        finally:
+            self._acquiring[session_id] -= 1
+            if not self._acquiring[session_id]:
+                del self._acquiring[session_id]
 
-    def _over_dead(self, held: LeaseHeld) -> bool:
-        """Whether the holder is a process of this node that no longer lives."""
+    def _is_abandoned(self, held: LeaseHeld) -> bool:
+        """Whether nobody writes under this lease any more.
+
+        Its holder is a process of this node that no longer lives; or it is this process, which
+        could not give the lease back when the database was away.
+        """
+        if held.holder == self.holder:
+            return held.session_id not in self._held and held.session_id not in self._acquiring
         node, _, instance = held.holder.partition("/")
-        if node != self._node or held.holder == self.holder:
-            return False
-        return self._is_dead(instance)
+        return node == self._node and self._is_dead(instance)
 
     def _check_newest(self, session_id: str, ticket: object) -> None:
         if self._newest.get(session_id) is not ticket:
@@ -226,12 +239,18 @@ class LeaseManager:
     async def _let_go(self, lease: Lease) -> None:
         try:
             if not lease.given_back:
-                with suppress(Unavailable):  # it then runs out by itself
-                    await self._store.release(lease.session.id, lease.epoch)
+                await self._release(lease.session.id, lease.epoch)
         finally:
             if self._held.get(lease.session.id) is lease:
                 del self._held[lease.session.id]
             lease.released.set()
+
+    async def _release(self, session_id: str, epoch: int) -> None:
+        """What cannot be given back now is tried again by the keeper, until it runs out."""
+        try:
+            await self._store.release(session_id, epoch)
+        except Unavailable:
+            self._forgotten[session_id] = epoch
 
     async def _keep(self) -> None:
         """Answers those who want an upload, renews all leases, notices lost ones."""
@@ -239,10 +258,12 @@ class LeaseManager:
         next_renewal = time.monotonic() + renew_every_s
         while True:
             await asyncio.sleep(POLL_S)
-            if not self._held:
+            if not self._held and not self._forgotten:
                 next_renewal = time.monotonic() + renew_every_s
                 continue
             try:
+                for session_id in list(self._forgotten):
+                    await self._release(session_id, self._forgotten.pop(session_id))
                 await self._answer()
                 if time.monotonic() >= next_renewal:
                     await self._renew()
@@ -256,6 +277,14 @@ class LeaseManager:
             lease = self._held.get(session_id)
             if lease is not None:
                 lease.interrupt(Interruption.WANTED)
+            elif session_id not in self._acquiring:
+                await self._give_back_forgotten(session_id)
+
+    async def _give_back_forgotten(self, session_id: str) -> None:
+        """A lease that we took without learning of it: it would be renewed with the others."""
+        row = await self._store.get(session_id)
+        if row is not None and row.lease_holder == self.holder:
+            await self._store.release(session_id, row.lease_epoch)
 
     async def _renew(self) -> None:
         before = list(self._held.values())

@@ -11,7 +11,7 @@ from tests.support.harness import create_request
 from tusd_py.app import utc_now
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.creation import new_upload
-from tusd_storage.errors import LeaseHeld, LeaseLost, SessionUnknown
+from tusd_storage.errors import LeaseHeld, LeaseLost, SessionUnknown, StateUnavailable
 from tusd_storage.leases import Interruption, LeaseManager
 from tusd_storage.records import UploadSession
 from tusd_storage.sql import SqlStore
@@ -212,3 +212,47 @@ async def test_unknown_uploads_are_told(make: Make) -> None:
     with pytest.raises(SessionUnknown):
         async with make("a", "1").hold("a~nothing", interrupt=lambda _: None):
             pass
+
+
+class _Forgetful:
+    """A store that is away whenever a lease should be given back."""
+
+    def __init__(self, inner: SqlStore) -> None:
+        self.inner = inner
+        self.away = True
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    async def release(self, session_id: str, epoch: int) -> None:
+        if self.away:
+            raise StateUnavailable("away")
+        await self.inner.release(session_id, epoch)
+
+
+@pytest.mark.parametrize("taker", ["the same process", "another"])
+async def test_a_lease_that_could_not_be_given_back_is_not_kept_for_ever(
+    make: Make, store: SqlStore, upload: UploadSession, taker: str
+) -> None:
+    forgetful = _Forgetful(store)
+    first = LeaseManager(
+        forgetful,  # type: ignore[arg-type]
+        node="a",
+        instance="1",
+        ttl=timedelta(hours=1),
+        now=utc_now,
+        is_dead=lambda _: False,
+    )
+    try:
+        async with first.hold(upload.id, interrupt=lambda _: None):
+            pass
+        row = await store.get(upload.id)
+        assert row is not None
+        assert row.lease_holder == "a/1"
+        forgetful.away = False
+        manager = first if taker == "the same process" else make("b", "1")
+        # Another lease of the first process keeps its keeper at work.
+        async with asyncio.timeout(5), manager.hold(upload.id, interrupt=lambda _: None) as lease:
+            assert lease.session.lease_stolen or taker == "another"
+    finally:
+        await first.aclose()
