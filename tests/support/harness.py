@@ -4,9 +4,9 @@ Bodies are scripts: what arrives, in which pieces, and how it ends.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from tusd_py.app import utc_now
@@ -110,6 +110,7 @@ class Node:
         bucket: str = "bucket",
         limits: StoreLimits | None = None,
         ttl: timedelta = timedelta(seconds=15),
+        now: Callable[[], datetime] = utc_now,
         **config: object,
     ) -> None:
         self.sessions = sessions
@@ -120,7 +121,7 @@ class Node:
             node=name,
             instance=f"{name}-1",
             ttl=ttl,
-            now=utc_now,
+            now=now,
             is_dead=lambda _: False,
         )
         self.config = UploadConfig(
@@ -135,7 +136,7 @@ class Node:
             objects=objects,
             tails=self.tails,
             leases=self.leases,
-            now=utc_now,
+            now=now,
         )
 
     async def create(self, length: int | None, **headers: str) -> UploadSession:

@@ -25,7 +25,7 @@ from tusd_py.uploads.memory import MemoryBudget
 from tusd_py.uploads.termination import Terminator
 from tusd_py.uploads.watch import Watch
 from tusd_storage import lifecycle
-from tusd_storage.errors import SessionUnknown, Unavailable
+from tusd_storage.errors import SessionUnknown, TailMissing, Unavailable
 from tusd_storage.leases import Interruption, Lease, LeaseManager
 from tusd_storage.ports import ObjectStore, SessionStore, TailStore
 from tusd_storage.records import Body, Kind, Protocol, SessionState, UploadSession
@@ -169,6 +169,30 @@ class UploadEngine:
             except OffsetMismatch:  # its last bytes were lost; the client is told where to go on
                 return await self.find(session.id)
 
+    async def finish(self, session: UploadSession) -> UploadSession:
+        """For the reaper: finishes an upload whose bytes are all here, even if it has expired.
+
+        The row as it then is; unchanged when there is nothing to finish.
+        Raises: LeaseHeld, TailMissing, Unavailable, Rejected.
+        """
+        try:
+            if session.kind is Kind.FINAL:
+                return await self._finish_final(session)
+            async with self._leases.hold(session.id, interrupt=_ignore, patience_s=0) as lease:
+                return await self._finish_here(lease)
+        except ProtocolError:
+            return await self.find(session.id)
+
+    async def _finish_here(self, lease: Lease) -> UploadSession:
+        """Leaves alone what another node has the last bytes of: that is no loss to rewind."""
+        session = lease.session
+        if session.state in lifecycle.TERMINAL or not session.received:
+            return session
+        has_tail = session.offset > 0 and session.state is not SessionState.VERIFYING
+        if has_tail and session.tail_node != self.config.node:
+            raise TailMissing(session.id, "other_node")
+        return await self._resume_finish(lease)
+
     async def _finish_final(self, session: UploadSession) -> UploadSession:
         partials = await concatenation.load_partials(
             self._sessions, session.concat, owner=session.owner
@@ -177,7 +201,7 @@ class UploadEngine:
         if not concatenation.finished(partials):
             return replace(session, length=length)
         async with self._leases.hold(session.id, interrupt=_ignore, patience_s=0) as lease:
-            if lease.session.state is SessionState.COMPLETED:
+            if lease.session.state in lifecycle.TERMINAL:
                 return lease.session
             return await self._concatenator.assemble(self._ledger(lease, length))
 
