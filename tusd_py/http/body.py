@@ -31,13 +31,29 @@ class AsgiBody:
         while not self.ended:
             message: MutableMapping[str, Any] = await self._receive()
             if message["type"] != "http.request":
-                self.ended = True
-                raise ClientGone
+                return self._unread()
             self.ended = not message.get("more_body", False)
             body: bytes = message.get("body", b"")
             if body:
                 return body
         return b""
+
+    def _unread(self) -> bytes:
+        """What uvicorn had received when the connection ended: `receive` tells of the end only.
+
+        Its body and `more_body` are attributes of the object whose method `receive` is. Under
+        another server, or behind a middleware, the bytes of the last read are lost.
+        Raises: ClientGone.
+        """
+        cycle = getattr(self._receive, "__self__", None)
+        body = getattr(cycle, "body", None)
+        if not isinstance(body, bytearray) or not body:
+            self.ended = True
+            raise ClientGone
+        unread = bytes(body)
+        body.clear()
+        self.ended = not getattr(cycle, "more_body", True)
+        return unread
 
     def trailer(self, name: str) -> str | None:
         """See `BodyReader`."""
