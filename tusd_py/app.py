@@ -6,7 +6,7 @@ works below that application's path.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -21,12 +21,17 @@ from tusd_py.http.cors import Cors
 from tusd_py.http.download import Downloads
 from tusd_py.http.locations import Locations
 from tusd_py.http.tus import TusEndpoint
+from tusd_py.maintenance import Maintenance, Parts
 from tusd_py.settings import Settings, SettingsError
 from tusd_py.settings_sources import load
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.engine import UploadEngine
+from tusd_reaper.actions import Tools
+from tusd_reaper.report import Report
+from tusd_reaper.worker import Handler
 from tusd_storage.leases import LeaseManager
 from tusd_storage.locks import ProcessLock
+from tusd_storage.records import Protocol
 from tusd_storage.s3 import Observe, S3Config, S3Store
 from tusd_storage.sql import SqlStore, migrate, schema_is_current
 from tusd_storage.tail import NodeTails
@@ -87,19 +92,56 @@ class Services:
             ),
             authorize=authorize,
         )
+        self.job_handlers: dict[str, Handler] = {}
+        self.on_reaped: list[Callable[[Report], None]] = []
+        self.maintenance = Maintenance(settings, self._maintained())
         self._starting = asyncio.Lock()
         self.started = False
+
+    def _maintained(self) -> Parts:
+        """What the reaper and the worker work with."""
+        return Parts(
+            tools=Tools(
+                sessions=self.sessions,
+                listings=self.sessions,
+                sweeps=self.sessions,
+                objects=self.objects,
+                tails=self.tails,
+                leases=self.leases,
+                finishers={Protocol.TUS: self.engine.finish},
+                node=self.config.node,
+                now=utc_now,
+                grace=self.settings.reap_grace,
+            ),
+            holder=self.leases.holder,
+            is_dead=self._lock.is_dead,
+            queue=self.sessions,
+            registry=self.sessions,
+            handlers=self.job_handlers,
+            publish=self._tell_reaped,
+        )
+
+    def _tell_reaped(self, report: Report) -> None:
+        for listener in self.on_reaped:
+            listener(report)
+
+    def begin_shutdown(self) -> None:
+        """Running bodies end early, no new job begins. Returns at once."""
+        self.engine.begin_shutdown()
+        self.maintenance.begin_shutdown()
 
     async def start(self) -> None:
         """Makes the schema current, or says who has to. Raises: SettingsError, StateUnavailable."""
         async with self._starting:
             if not self.started:
                 await asyncio.to_thread(prepare_database, self.settings)
+                self.maintenance.start()
                 self.started = True
 
     async def stop(self) -> None:
         """Ends running bodies, keeps what they have, closes everything."""
-        self.engine.begin_shutdown()
+        self.begin_shutdown()
+        await self.maintenance.stop()
         await self.engine.aclose()
         await self.leases.aclose()
         await self.objects.aclose()
@@ -122,7 +164,7 @@ class TusdApp(Starlette):
         self._services = services
         self._own_paths = {route.path for route in ops.routes({}) if hasattr(route, "path")}
         self.state.services = services
-        self.state.begin_shutdown = services.engine.begin_shutdown
+        self.state.begin_shutdown = services.begin_shutdown
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
@@ -29,6 +31,8 @@ from tusd_storage.errors import AccessDenied, Rejected, StorageError, Unavailabl
 REFUSED = 2
 INTERRUPTED = 130
 SQLITE = "sqlite"
+OPERATIONS = ("reap", "work", "jobs")
+"""Commands for operators: the modules of `tusd_py.commands`."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,9 +47,10 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     parsed = vars(build_parser().parse_args(arguments))
-    command: Callable[[Loaded], int] = parsed.pop("command")
+    command: Callable[..., int] = parsed.pop("command")
+    own = {name: parsed.pop(name) for name in parsed.pop("own", ())}
     try:
-        return command(_loaded(command, parsed))
+        return command(_loaded(command, parsed), **own)
     except SettingsError as error:
         return refuse(*error.problems)
     except KeyboardInterrupt:
@@ -69,16 +74,33 @@ def build_parser() -> argparse.ArgumentParser:
         ("migrate", migrate, "Bring the database to the schema of this version."),
         ("settings", show_settings, "Print the settings that are in effect, and where from."),
     ):
-        sub = commands.add_parser(
-            name,
-            help=text,
-            description=text,
-            usage=f"tusd-py {name} [--config FILE] [--FLAG VALUE ...]",
-            allow_abbrev=False,
-        )
+        sub = _add_command(commands, name, text)
         sub.set_defaults(command=command)
         _add_flags(sub)
+    for name in OPERATIONS:
+        operation = import_module(f"tusd_py.commands.{name}")
+        sub = _add_command(commands, name, operation.TEXT)
+        operation.add_arguments(sub)
+        own = [action.dest for action in sub._actions if action.dest != "help"]
+        sub.set_defaults(command=partial(_operate, operation.run), own=own)
+        _add_flags(sub)
     return parser
+
+
+def _add_command(
+    commands: "argparse._SubParsersAction[_Parser]", name: str, text: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=text,
+        description=text,
+        usage=f"tusd-py {name} [--config FILE] [--FLAG VALUE ...]",
+        allow_abbrev=False,
+    )
+
+
+def _operate(operation: Callable[..., int], loaded: Loaded, **own: Any) -> int:
+    return operation(loaded.settings, **own)
 
 
 def serve(loaded: Loaded) -> int:
@@ -226,6 +248,9 @@ def as_toml(name: str, value: object) -> str:
         return f"{value:g}" if isinstance(value, float) else str(value)
     if isinstance(value, tuple):
         return json.dumps([str(item) for item in value])
+    if isinstance(value, dict):  # of profiles: JSON in a text, which the setting takes
+        tables = {key: item.model_dump(mode="json", exclude_unset=True) for key, item in value.items()}
+        return json.dumps(json.dumps(tables))
     return json.dumps(str(value), ensure_ascii=False)
 
 

@@ -205,6 +205,24 @@ class Settings(BaseModel):
     shutdown_timeout: Duration = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
     """Time that running requests get to end when the server is told to stop."""
 
+    # -- What runs beside the uploads
+    reap: bool = True
+    """Sweep up what uploads leave behind, from inside the server. Off: run `tusd-py reap --apply`
+    from outside, on every node."""
+    reap_interval: Duration = Field(default=timedelta(minutes=10), ge=timedelta(seconds=1))
+    """Time between two sweeps, give or take a quarter."""
+    reap_grace: Duration = Field(default=timedelta(hours=1), ge=timedelta())
+    """What nobody seems to own and is younger than this is left alone: somebody may be at work."""
+    retention: Duration = Field(default=timedelta(days=30), ge=timedelta())
+    """Records of expired, aborted and failed uploads and of jobs that are done are kept this
+    long. Completed uploads are kept for as long as their object."""
+    work: bool = True
+    """Run jobs, such as checking what arrived, from inside the server. Off: run `tusd-py work`."""
+    work_parallel: int = Field(default=4, ge=1, le=256)
+    """Jobs that one process runs at the same time."""
+    job_attempts: int = Field(default=10, ge=1, le=100)
+    """Tries before a job is given up; `tusd-py jobs retry` tries again."""
+
     # -- Downloads
     download: Download = "redirect"
     """GET on a finished upload: `redirect` to a signed address at the store, `stream` through this
@@ -350,6 +368,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "The store": ("s3_bucket", "s3_deadline_s"),
     "Sizes and limits": ("part_size", "memory_budget"),
     "Promises and times": ("tail_fsync", "shutdown_timeout"),
+    "What runs beside the uploads": ("reap", "job_attempts"),
     "Downloads": ("download", "inline_types"),
     "Logs": ("log_format", "log_level"),
 }

@@ -1,0 +1,321 @@
+"""The worker on real queues: at least once, never twice at once, and nothing is lost at a stop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from tests.support.reaping import Clock
+from tests.support.state import Database, a_completion, a_session, an_asset
+from tusd_reaper.worker import Handler, Hopeless, Worker, WorkerConfig
+from tusd_storage.errors import StateUnavailable
+from tusd_storage.records import Job, JobState
+from tusd_storage.sql import SqlStore
+
+KIND = "promote_asset"
+QUICK = WorkerConfig(poll_s=0.01, lock=timedelta(seconds=0.3), drain_s=5)
+DEADLINE_S = 20
+
+
+class Queue:
+    """Jobs in the order of their names, a clock, and workers on it."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self.store = store
+        self.clock = Clock()
+
+    async def add(self, *names: str) -> None:
+        for name in names:
+            session = a_session(f"session-{name}", asset_id=name)
+            await self.store.create(session, an_asset(name))
+            done = a_completion(session, job_id=name, now=self.clock())
+            await self.store.complete(done)
+
+    async def job(self, name: str) -> Job:
+        job = await self.store.job(name)
+        assert job is not None
+        return job
+
+    def worker(
+        self, handler: Handler, *, name: str = "w", config: WorkerConfig = QUICK, kind: str = KIND
+    ) -> Worker:
+        return Worker(
+            self.store,
+            {kind: handler},
+            name=name,
+            now=self.clock,
+            config=config,
+            uniform=lambda low, high: high,
+        )
+
+    async def states(self) -> dict[str, JobState]:
+        return {job.id: job.state for job in await self.store.jobs()}
+
+
+@pytest.fixture
+def queue(store: SqlStore) -> Queue:
+    return Queue(store)
+
+
+@asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
+    """The worker's loop, stopped in good order."""
+    task = asyncio.create_task(worker.run())
+    try:
+        yield task
+        worker.stop()
+        async with asyncio.timeout(DEADLINE_S):
+            await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_due_jobs_are_run_once_each(queue: Queue) -> None:
+    ran: list[str] = []
+
+    async def handle(job: Job) -> None:
+        ran.append(job.subject)
+
+    await queue.add(*(f"j{n}" for n in range(9)))
+    assert await queue.worker(handle).run_due() == 9
+    assert sorted(ran) == [f"j{n}" for n in range(9)]
+    assert set((await queue.states()).values()) == {JobState.DONE}
+
+
+async def test_two_workers_share_and_never_meet(database: Database) -> None:
+    ran: list[tuple[str, str]] = []
+    async with database.open() as one, database.open() as two:
+        await Queue(one).add(*(f"j{n:02}" for n in range(30)))
+
+        def worker(store: SqlStore, name: str) -> Worker:
+            async def handle(job: Job) -> None:
+                await asyncio.sleep(0)
+                ran.append((name, job.id))
+
+            return Queue(store).worker(handle, name=name)
+
+        async with running(worker(one, "one")), running(worker(two, "two")):
+            await until(lambda: len(ran) >= 30)
+        assert sorted(job for _, job in ran) == [f"j{n:02}" for n in range(30)]
+
+
+async def test_a_failed_job_comes_back_later_and_later(queue: Queue) -> None:
+    async def handle(_: Job) -> None:
+        raise RuntimeError("not yet")
+
+    await queue.add("a")
+    worker = queue.worker(handle, config=WorkerConfig(first_delay_s=2, longest_delay_s=7))
+    for attempt, delay_s in enumerate([2, 4, 7, 7], start=1):
+        assert await worker.run_due() == 1
+        job = await queue.job("a")
+        assert (job.state, job.attempts) == (JobState.QUEUED, attempt)
+        assert job.error == "RuntimeError: not yet"
+        wait = job.run_at - queue.clock()
+        assert timedelta(seconds=delay_s - 1) < wait <= timedelta(seconds=delay_s)
+        assert await worker.run_due() == 0
+        queue.clock.forward(timedelta(seconds=delay_s))
+
+
+async def test_the_delay_is_spread(queue: Queue) -> None:
+    worker = Worker(
+        queue.store, {}, name="w", now=queue.clock, uniform=lambda low, high: low / high
+    )
+    assert worker._delay_s(1) == 0.5
+
+
+async def test_after_too_many_tries_it_is_dead_until_revived(queue: Queue) -> None:
+    broken = True
+
+    async def handle(_: Job) -> None:
+        if broken:
+            raise RuntimeError("broken")
+
+    await queue.add("a")
+    worker = queue.worker(handle, config=WorkerConfig(max_attempts=2))
+    await worker.run_due()
+    queue.clock.forward(timedelta(hours=1))
+    await worker.run_due()
+    assert (await queue.job("a")).state is JobState.DEAD
+    queue.clock.forward(timedelta(days=1))
+    assert await worker.run_due() == 0
+    broken = False
+    assert await queue.store.revive("a", now=queue.clock())
+    assert await worker.run_due() == 1
+    assert (await queue.job("a")).state is JobState.DONE
+
+
+async def test_a_hopeless_job_is_not_tried_again(queue: Queue) -> None:
+    async def handle(_: Job) -> None:
+        raise Hopeless("there is no such asset")
+
+    await queue.add("a")
+    await queue.worker(handle).run_due()
+    job = await queue.job("a")
+    assert (job.state, job.attempts, job.error) == (
+        JobState.DEAD,
+        1,
+        "Hopeless: there is no such asset",
+    )
+
+
+async def test_a_job_that_takes_its_workers_along_is_dead_in_the_end(queue: Queue) -> None:
+    ran = []
+
+    async def handle(job: Job) -> None:
+        ran.append(job)
+
+    await queue.add("a")
+    for _ in range(2):  # two workers that died with it
+        now = queue.clock()
+        until_ = now + timedelta(seconds=1)
+        await queue.store.claim(worker="dead", kinds=[KIND], now=now, until=until_, limit=1)
+        queue.clock.forward(timedelta(seconds=2))
+    await queue.worker(handle, config=WorkerConfig(max_attempts=2)).run_due()
+    assert (await queue.job("a")).state is JobState.DEAD
+    assert ran == []
+
+
+async def test_other_kinds_are_left_alone(queue: Queue) -> None:
+    async def handle(_: Job) -> None:
+        raise AssertionError
+
+    await queue.add("a")
+    assert await queue.worker(handle, kind="another").run_due() == 0
+    assert (await queue.job("a")).attempts == 0
+
+
+async def test_a_long_job_keeps_its_lock(queue: Queue) -> None:
+    going = asyncio.Event()
+    ran: list[str] = []
+
+    async def handle(job: Job) -> None:
+        ran.append(job.id)
+        await going.wait()
+
+    await queue.add("a")
+    async with running(queue.worker(handle)):
+        await until(lambda: bool(ran))
+        first = (await queue.job("a")).locked_until
+        assert first is not None
+        async with asyncio.timeout(DEADLINE_S):
+            while (await queue.job("a")).locked_until in (first, None):
+                await asyncio.sleep(0.01)
+        assert await queue.worker(handle, name="other").run_due() == 0
+        going.set()
+    assert (await queue.job("a")).state is JobState.DONE
+    assert ran == ["a"]
+
+
+async def test_a_job_that_was_lost_is_broken_off(queue: Queue) -> None:
+    cancelled = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def handle(_: Job) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    await queue.add("a")
+    async with running(queue.worker(handle)):
+        await begun.wait()
+        now = queue.clock() + timedelta(hours=1)
+        taken = await queue.store.claim(
+            worker="other", kinds=[KIND], now=now, until=now + timedelta(hours=1), limit=1
+        )
+        assert taken
+        async with asyncio.timeout(DEADLINE_S):
+            await cancelled.wait()
+    assert (await queue.job("a")).locked_by == "other", "it did not settle what is not its own"
+
+
+async def test_stopping_lets_running_jobs_end_and_begins_none(queue: Queue) -> None:
+    going, begun = asyncio.Event(), asyncio.Event()
+
+    async def handle(_: Job) -> None:
+        begun.set()
+        await going.wait()
+
+    await queue.add("a", "b")
+    worker = queue.worker(handle, config=WorkerConfig(parallel=1, poll_s=0.01, drain_s=10))
+    async with running(worker) as task:
+        await begun.wait()
+        worker.stop()
+        await asyncio.sleep(0)
+        assert not task.done()
+        going.set()
+    assert await queue.states() == {"a": JobState.DONE, "b": JobState.QUEUED}
+
+
+async def test_what_does_not_end_in_time_goes_back_to_the_queue(queue: Queue) -> None:
+    begun = asyncio.Event()
+
+    async def handle(_: Job) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    await queue.add("a")
+    worker = queue.worker(handle, config=WorkerConfig(poll_s=0.01, drain_s=0.01))
+    async with running(worker):
+        await begun.wait()
+    job = await queue.job("a")
+    assert (job.state, job.error) == (JobState.QUEUED, "the worker was stopped")
+    assert job.run_at <= queue.clock()
+
+
+class Flaky(SqlStore):
+    """A database that is away for a while."""
+
+    away = 0
+
+    async def claim(self, **options: object) -> list[Job]:
+        if self.away:
+            self.away -= 1
+            raise StateUnavailable("away")
+        return await super().claim(**options)  # type: ignore[arg-type]
+
+
+async def test_a_database_that_is_away_stops_nothing(queue: Queue) -> None:
+    ran: list[str] = []
+
+    async def handle(job: Job) -> None:
+        ran.append(job.id)
+
+    await queue.add("a")
+    queue.store.__class__ = Flaky
+    queue.store.away = 3  # type: ignore[attr-defined]
+    async with running(queue.worker(handle)):
+        await until(lambda: bool(ran))
+    assert ran == ["a"]
+
+
+async def test_a_crash_between_work_and_word_runs_it_again(queue: Queue) -> None:
+    ran: list[str] = []
+
+    async def handle(job: Job) -> None:
+        ran.append(job.id)
+
+    await queue.add("a")
+    real = queue.store.succeed
+
+    async def lost(*_: object, **__: object) -> bool:
+        raise StateUnavailable("the answer was lost")
+
+    queue.store.succeed = lost  # type: ignore[method-assign]
+    await queue.worker(handle).run_due()
+    queue.store.succeed = real  # type: ignore[method-assign]
+    queue.clock.forward(timedelta(minutes=5))
+    await queue.worker(handle).run_due()
+    assert ran == ["a", "a"]
+    assert (await queue.job("a")).state is JobState.DONE

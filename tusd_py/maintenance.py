@@ -1,0 +1,122 @@
+"""What runs beside the uploads of a process: the reaper on its schedule, and the job worker.
+
+Owns their wiring and their life. Knows ports, no adapter: `app` hands those in.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tusd_py.settings import Settings
+from tusd_reaper.actions import Tools
+from tusd_reaper.leader import Leader
+from tusd_reaper.reaper import Reaper
+from tusd_reaper.report import Report
+from tusd_reaper.schedule import Schedule
+from tusd_reaper.sweeps import Area, Sweeps
+from tusd_reaper.worker import Handler, Worker, WorkerConfig
+from tusd_storage.listing_ports import Node, NodeRegistry
+from tusd_storage.ports import JobQueue
+
+OUR_KEYS = re.compile(r"[a-z0-9][a-z0-9-]{0,15}-[A-Za-z0-9_-]{24}")
+"""Keys of uploads: the id with a dash for the tilde. Without a prefix, this alone tells them from
+the keys of others in the same bucket."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What maintenance is made of."""
+
+    tools: Tools
+    holder: str
+    """Names this process, as in its leases."""
+    is_dead: Callable[[str], bool]
+    """Whether another process of this node is certainly gone."""
+    queue: JobQueue
+    registry: NodeRegistry
+    handlers: Mapping[str, Handler] = field(default_factory=dict)
+    """By kind of job; without any there is no worker."""
+    more_areas: Sequence[Area] = ()
+    """Where else our objects are, beside bucket and prefix of the settings."""
+    publish: Callable[[Report], None] | None = None
+
+
+class Maintenance:
+    """Built at once; runs from `start` to `stop`."""
+
+    def __init__(self, settings: Settings, parts: Parts) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._now = parts.tools.now
+        self._started_at = self._now()
+        self.reaper = make_reaper(settings, parts)
+        self.worker = make_worker(settings, parts)
+        self._schedule = Schedule(self._reap, interval=settings.reap_interval)
+        self._working: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins what the settings want."""
+        if self._settings.reap:
+            self._schedule.start()
+        if self._settings.work and self._parts.handlers and self._working is None:
+            self._working = asyncio.create_task(self.worker.run(), name="worker")
+
+    def begin_shutdown(self) -> None:
+        """No new job is begun. Returns at once."""
+        self.worker.stop()
+
+    async def stop(self) -> None:
+        """Running jobs end, or go back to the queue; a running sweep is broken off."""
+        self.worker.stop()
+        await self._schedule.stop()
+        working, self._working = self._working, None
+        if working is not None:
+            await working
+
+    async def _reap(self) -> None:
+        await self.seen()
+        await self.reaper.run(apply=True)
+
+    async def seen(self) -> None:
+        """Says that this node is alive. Raises: StateUnavailable."""
+        name, _, instance = self._parts.holder.partition("/")
+        now: datetime = max(self._now(), self._started_at)
+        await self._parts.registry.seen(
+            Node(name=name, instance=instance, started_at=self._started_at, seen_at=now)
+        )
+
+
+def make_reaper(settings: Settings, parts: Parts) -> Reaper:
+    """The reaper of this process."""
+    keys = None if settings.s3_prefix else OUR_KEYS
+    own = Area(bucket=settings.s3_bucket, prefix=settings.s3_prefix, keys=keys)
+    sweeps = Sweeps(
+        parts.tools,
+        areas=[own, *parts.more_areas],
+        retention=settings.retention,
+        is_dead=parts.is_dead,
+    )
+    return Reaper(
+        sweeps,
+        Leader(parts.tools.sweeps, holder=parts.holder, now=parts.tools.now),
+        node=parts.tools.node,
+        now=parts.tools.now,
+        publish=parts.publish,
+    )
+
+
+def make_worker(settings: Settings, parts: Parts) -> Worker:
+    """The worker of this process."""
+    return Worker(
+        parts.queue,
+        parts.handlers,
+        name=parts.holder,
+        now=parts.tools.now,
+        config=WorkerConfig(
+            parallel=settings.work_parallel,
+            max_attempts=settings.job_attempts,
+            drain_s=settings.shutdown_timeout.total_seconds(),
+        ),
+    )
