@@ -25,7 +25,8 @@ help:
 	@echo 'make run     start everything on this machine and say where the page is'
 	@echo 'make test    set up everything and run all tests'
 	@echo 'make check   formatting, lint, types, layers and unit tests'
-	@echo 'make setup   only set up; make web: only build the page; make format; make lock; make clean'
+	@echo 'make setup   only set up; make web: only build the page; make format; make lock;'
+	@echo '             make bench; make bench-quick; make clean'
 
 run: $(VENV)/.installed
 	@if command -v npm >/dev/null 2>&1; then \
@@ -55,10 +56,10 @@ format: setup
 
 # ARGS="--only A,H --servers tusd-py,node --rounds 5"; --help tells the rest.
 bench: setup
-	@$(BIN)/python -m bench.run --output bench/RESULTS.md $(ARGS)
+	$(BIN)/python -m bench.run $(ARGS)
 
 bench-quick: setup
-	@$(BIN)/python -m bench.run --quick $(ARGS)
+	$(BIN)/python -m bench.run --quick $(ARGS)
 
 # Everything the tests and the program need, as the newest versions that Python 3.11 can have.
 lock:

@@ -1,0 +1,85 @@
+"""What must hold for the files themselves: layers, locks, and no trace of a machine."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = {".py", ".md", ".toml", ".lock", ".js", ".mjs", ".json", ".html", ".css", ".txt", ".yaml"}
+TEXT |= {".yml", ".sh", ".cfg", ".conf", ".service", ".c", ".svg", ""}
+
+
+def tracked() -> list[Path]:
+    """Files that git knows; none in an unpacked sdist."""
+    done = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_the_layers_hold() -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "lint-imports")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_file_names_a_path_of_a_machine() -> None:
+    if not (files := tracked()):
+        pytest.skip("not a git checkout")
+    home = re.compile(r"(?<![\w.~-])/(?:home|Users|root|work)/[a-z]", re.IGNORECASE)
+    for path in files:
+        if path.suffix in TEXT and path != Path(__file__):
+            found = home.search(path.read_text(encoding="utf-8", errors="replace"))
+            assert not found, f"{path.relative_to(ROOT)}: {found.group() if found else ''}"
+
+
+def test_what_is_built_is_not_committed() -> None:
+    names = [path.relative_to(ROOT).as_posix() for path in tracked()]
+    assert not [name for name in names if name.startswith("tusd_py/demo/static/")]
+    assert not [name for name in names if "node_modules/" in name]
+    assert not [name for name in names if name.endswith((".whl", ".tar.gz", ".log"))]
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [path for path in ROOT.glob("**/package-lock.json") if "node_modules" not in path.parts],
+    ids=lambda path: path.parent.name,
+)
+def test_npm_locks_pin_hashes_and_name_no_other_registry(lock: Path) -> None:
+    packages = json.loads(lock.read_text())["packages"]
+    assert len(packages) > 1
+    for name, package in packages.items():
+        if name and not package.get("link"):
+            assert package["integrity"].startswith("sha512-"), name
+            resolved = package.get("resolved", "https://registry.npmjs.org/")
+            assert resolved.startswith("https://registry.npmjs.org/"), name
+
+
+def test_the_python_lock_pins_every_requirement_and_names_no_index() -> None:
+    text = (ROOT / "requirements.lock").read_text()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line) for line in lines)
+    pinned = {_canonical(line.partition("==")[0]) for line in lines}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [
+        *project["project"]["dependencies"],
+        *(text for extra in project["project"]["optional-dependencies"].values() for text in extra),
+        *(text for group in project["dependency-groups"].values() for text in group),
+    ]
+    assert {_canonical(Requirement(text).name) for text in wanted} <= pinned
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
