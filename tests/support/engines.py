@@ -95,6 +95,8 @@ def _seaweed(name: str, folder: Path, tls: TlsFiles | None) -> Iterator[Engine]:
             old_etag_is_refused=False,
         )
     finally:
+        # Nothing in it is wanted any more, and a polite end takes seconds.
+        embedded.kill()
         embedded.stop()
 
 

@@ -11,12 +11,18 @@ import ssl
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
+    MetadataRetrievalError,
     NoCredentialsError,
     ParamValidationError,
     SSLError,
 )
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+from botocore.parsers import ResponseParserError
 
 from tusd_storage.errors import (
     AccessDenied,
@@ -34,8 +40,15 @@ class Throttled(StoreUnavailable):
     """The store said that it did nothing, because it is busy."""
 
 
-FOREIGN = (BotoCoreError, ClientError, OSError, http.client.HTTPException)
-"""What to catch around a call and hand to `from_exception`."""
+FOREIGN = (
+    BotoCoreError,
+    ClientError,
+    ResponseParserError,
+    OSError,
+    http.client.HTTPException,
+    KeyError,
+)
+"""What to catch around a call and hand to `from_exception`; KeyError: an answer without a field."""
 
 PART_OPERATIONS = frozenset(
     {"UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload", "ListParts"}
@@ -73,7 +86,22 @@ ACCESS = frozenset(
         *("AuthorizationHeaderMalformed", "InvalidObjectState"),
     }
 )
+_BY_CODE: tuple[tuple[frozenset[str], type[StorageError]], ...] = (
+    (PARTS, InvalidPart),
+    (CHECKSUM, ChecksumRejected),
+    (ACCESS, AccessDenied),
+    (TRANSIENT, StoreUnavailable),
+)
 RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509})
+
+_NO_ANSWER = (
+    BotoConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    CredentialRetrievalError,
+    MetadataRetrievalError,
+)
+"""Of botocore's own errors, those that another try may not meet again."""
 
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9._-]{1,64})\s*</Code>")
 
@@ -85,32 +113,46 @@ def code_of(body: bytes) -> str:
 
 
 def from_answer(operation: str, status: int, code: str) -> StorageError:
-    """The error for an HTTP answer that is not a success."""
+    """The error for an HTTP answer that is not a success. The code says more than the status."""
     what = f"{operation}: the store answered {status} {code}".rstrip()
-    if code in THROTTLING or status == 429:
-        # A 200 that turned into an error is no promise that nothing was done.
+    return _by_code(operation, status, code, what) or _by_status(operation, status, code, what)
+
+
+def _by_code(operation: str, status: int, code: str, what: str) -> StorageError | None:
+    if code in THROTTLING:
+        # botocore makes a 500 of a 200 that holds an error: no promise that nothing was done.
         return Throttled(what) if status in {429, 503} else StoreUnavailable(what)
-    if code in PARTS:
-        return InvalidPart(what)
-    if code in CHECKSUM:
-        return ChecksumRejected(what)
-    if code in ACCESS or (not code and status in {401, 403}):
-        return AccessDenied(what)
-    if code in TRANSIENT or status in RETRYABLE_STATUSES:
+    for codes, error in _BY_CODE:
+        if code in codes:
+            return error(what)
+    if code in {"NoSuchUpload", "NoSuchKey"}:
+        return _missing(operation, code, what)
+    return None
+
+
+def _by_status(operation: str, status: int, code: str, what: str) -> StorageError:
+    if status == 429:
+        return Throttled(what)
+    if status in RETRYABLE_STATUSES:
         return StoreUnavailable(what)
-    if (status == 404 and code != "NoSuchBucket") or code in {"NoSuchUpload", "NoSuchKey"}:
-        missing_upload = code == "NoSuchUpload" or operation in PART_OPERATIONS
-        return NoSuchUpload(what) if missing_upload else NoSuchObject(what)
-    if status == 403:
+    if status == 404 and code != "NoSuchBucket":
+        return _missing(operation, code, what)
+    if status == 403 or (status == 401 and not code):
         return AccessDenied(what)
     return StoreRefused(code or str(status), what)
+
+
+def _missing(operation: str, code: str, what: str) -> StorageError:
+    if code == "NoSuchUpload" or operation in PART_OPERATIONS:
+        return NoSuchUpload(what)
+    return NoSuchObject(what)
 
 
 def from_exception(operation: str, error: Exception) -> StorageError:
     """The error for one of `FOREIGN`."""
     if isinstance(error, ClientError):
         status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
-        code = error.response["Error"].get("Code", "")
+        code = error.response["Error"].get("Code") or ""
         return from_answer(operation, status, "" if code.isdigit() else code)
     if isinstance(error, NoCredentialsError):
         return AccessDenied(f"{operation}: no credentials for the store were found")
@@ -118,9 +160,7 @@ def from_exception(operation: str, error: Exception) -> StorageError:
         return StoreRefused("InvalidArgument", f"{operation}: not something S3 can take")
     if _untrusted(error):
         return StoreRefused("CertificateUntrusted", f"{operation}: the store's TLS certificate")
-    if isinstance(error, BotoCoreError) and not isinstance(
-        error, HTTPClientError | IncompleteReadError
-    ):
+    if isinstance(error, BotoCoreError) and not isinstance(error, _NO_ANSWER):
         return StoreRefused(type(error).__name__, f"{operation}: {type(error).__name__}")
     return StoreUnavailable(f"{operation}: {type(error).__name__}")
 

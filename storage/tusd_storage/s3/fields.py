@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         CompletedPartTypeDef,
         CreateMultipartUploadRequestTypeDef,
         HeadObjectOutputTypeDef,
+        UploadPartCopyOutputTypeDef,
     )
 
 TOKEN_KEY = "tusd-token"  # noqa: S105 - a name, not a secret
@@ -92,9 +93,11 @@ def info(answer: "HeadObjectOutputTypeDef") -> ObjectInfo:
     )
 
 
-def crc32_of(text: str | None) -> int | None:
-    """The inverse of `crc32_text`."""
-    return None if text is None else int.from_bytes(base64.b64decode(text), "big")
+def copied(answer: "UploadPartCopyOutputTypeDef") -> tuple[str, int | None]:
+    """ETag and, where the store tells it, the CRC-32 of a copied part."""
+    result = answer["CopyPartResult"]
+    text = result.get("ChecksumCRC32")
+    return result["ETag"], None if text is None else int.from_bytes(base64.b64decode(text), "big")
 
 
 def crc32_text(crc32: int) -> str:

@@ -94,10 +94,10 @@ class S3Store:
     async def create_multipart(self, spec: ObjectSpec, *, direct: bool = False) -> str:
         """CreateMultipartUpload."""
         parameters = fields.multipart(spec, with_crc32=self._with_crc32 and not direct)
-        answer = await self._calls.call(
-            "CreateMultipartUpload", lambda: self._client.create_multipart_upload(**parameters)
+        return await self._calls.call(
+            "CreateMultipartUpload",
+            lambda: self._client.create_multipart_upload(**parameters)["UploadId"],
         )
-        return answer["UploadId"]
 
     async def upload_part(
         self, bucket: str, key: str, upload_id: str, number: int, body: Body
@@ -120,24 +120,24 @@ class S3Store:
         crc32: int | None,
     ) -> Part:
         """UploadPartCopy with CopySourceRange."""
-        answer = await self._calls.call(
+        etag, told = await self._calls.call(
             "UploadPartCopy",
-            lambda: self._client.upload_part_copy(
-                Bucket=bucket,
-                Key=key,
-                UploadId=upload_id,
-                PartNumber=number,
-                CopySource={"Bucket": bucket, "Key": source_key},
-                CopySourceRange=f"bytes={offset}-{offset + size - 1}",
+            lambda: fields.copied(
+                self._client.upload_part_copy(
+                    Bucket=bucket,
+                    Key=key,
+                    UploadId=upload_id,
+                    PartNumber=number,
+                    CopySource={"Bucket": bucket, "Key": source_key},
+                    CopySourceRange=f"bytes={offset}-{offset + size - 1}",
+                )
             ),
         )
-        result = answer["CopyPartResult"]
-        told = fields.crc32_of(result.get("ChecksumCRC32"))
         if crc32 is None:
             crc32 = UNKNOWN_CRC32 if told is None else told
         elif told is not None and told != crc32:
             raise ChecksumRejected("UploadPartCopy: the source holds other bytes")
-        return Part(number=number, size=size, etag=result["ETag"], crc32=crc32)
+        return Part(number=number, size=size, etag=etag, crc32=crc32)
 
     async def complete_multipart(
         self,
@@ -150,14 +150,13 @@ class S3Store:
     ) -> str:
         """CompleteMultipartUpload. Sent again only when the store said that it did nothing."""
         listed = fields.completed(parts, with_crc32=self._with_crc32 and not direct)
-        answer = await self._calls.call(
+        return await self._calls.call(
             "CompleteMultipartUpload",
             lambda: self._client.complete_multipart_upload(
                 Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": listed}
-            ),
+            )["ETag"],
             repeat=Repeat.UNEXECUTED,
         )
-        return answer["ETag"]
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """AbortMultipartUpload."""
@@ -180,12 +179,12 @@ class S3Store:
     async def head(self, bucket: str, key: str) -> ObjectInfo | None:
         """HeadObject."""
         try:
-            answer = await self._calls.call(
-                "HeadObject", lambda: self._client.head_object(Bucket=bucket, Key=key)
+            return await self._calls.call(
+                "HeadObject",
+                lambda: fields.info(self._client.head_object(Bucket=bucket, Key=key)),
             )
         except NoSuchObject:
             return None
-        return fields.info(answer)
 
     def read(
         self, bucket: str, key: str, *, offset: int = 0, size: int | None = None
