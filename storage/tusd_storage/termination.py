@@ -1,15 +1,16 @@
-"""Ends sessions for good: the store's side first, then the tail, then the row.
+"""Ends sessions for good: an unfinished one at the store first, then in its row, then its tail.
 
 Owns the order, and what "the store's side" is. Knows ports, no adapter. What the store would not
 clean is marked in the row, and the reaper tries again.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 import structlog
 
-from tusd_storage.errors import NoSuchUpload, Rejected, StoreRefused, Unavailable
+from tusd_storage.errors import LeaseLost, NoSuchUpload, Rejected, StoreRefused, Unavailable
 from tusd_storage.leases import Lease
 from tusd_storage.ports import ObjectStore, SessionStore, TailStore
 from tusd_storage.records import SessionState, UploadSession
@@ -35,6 +36,11 @@ async def abort_until_gone(objects: ObjectStore, bucket: str, key: str, upload_i
         except NoSuchUpload:
             return
     raise StoreRefused("PartsLeft", f"AbortMultipartUpload: parts are left after {ABORT_TRIES}")
+
+
+async def abort_once(objects: ObjectStore, bucket: str, key: str, upload_id: str) -> None:
+    """Aborts a multipart upload. Raises: StoreUnavailable, AccessDenied, StoreRefused."""
+    await objects.abort_multipart(bucket, key, upload_id)
 
 
 async def remove_object(objects: ObjectStore, session: UploadSession) -> bool:
@@ -65,39 +71,51 @@ class Terminator:
         self._now = now
 
     async def delete_finished(self, lease: Lease, session: UploadSession) -> str | None:
-        """Deletes the object and marks the row; the reason if the store would not.
+        """Marks the row, then deletes the object; the reason if the store would not.
 
-        Raises: LeaseLost, StateUnavailable.
+        In this order no row ever promises an object that is gone. Raises: LeaseLost,
+        StateUnavailable.
         """
-        reason = None
+        reason: str | None = "not deleted yet"
         lease.fence()
-        try:
-            await self._objects.delete(session.bucket, session.object_key)
-        except (Unavailable, Rejected) as error:
-            reason = _reason(session, error)
         await self._sessions.delete(session.id, lease.epoch, cleanup_reason=reason, now=self._now())
         lease.given_back = True
+        try:
+            await self._objects.delete(session.bucket, session.object_key)
+            reason = None
+        except (Unavailable, Rejected) as error:
+            reason = _reason(session, error)
+        with suppress(Unavailable, LeaseLost):  # the mark stays, and the reaper looks once more
+            await self._sessions.delete(
+                session.id, lease.epoch, cleanup_reason=reason, now=self._now()
+            )
         log.info("upload_terminated", upload=session.id, finished=True)
         return reason
 
     async def abort_unfinished(
-        self, lease: Lease, session: UploadSession, *, state: SessionState, failure: str
+        self,
+        lease: Lease,
+        session: UploadSession,
+        *,
+        state: SessionState,
+        failure: str,
+        thorough: bool = True,
     ) -> str | None:
         """Aborts the multipart upload, if there is one; `state` is `aborted` or `expired`.
 
-        Returns the reason if the store would not. Raises: LeaseLost, StateUnavailable.
+        `thorough` makes sure that no part is left; not needed by the writer itself, who knows that
+        none is on its way. Returns the reason if the store would not.
+        Raises: LeaseLost, StateUnavailable.
         """
         reason = None
         if session.upload_id is not None:
             lease.fence()
             try:
-                await abort_until_gone(
-                    self._objects, session.bucket, session.object_key, session.upload_id
-                )
+                abort = abort_until_gone if thorough else abort_once
+                await abort(self._objects, session.bucket, session.object_key, session.upload_id)
             except (Unavailable, Rejected) as error:
                 reason = _reason(session, error)
         lease.fence()
-        await self._tails.delete(session.id)
         await self._sessions.close(
             session.id,
             lease.epoch,
@@ -107,6 +125,7 @@ class Terminator:
             now=self._now(),
         )
         lease.given_back = True
+        await self._tails.delete(session.id)
         log.info("upload_terminated", upload=session.id, finished=False)
         return reason
 

@@ -105,7 +105,7 @@ class Finisher:
         except (StoreUnavailable, NoSuchUpload) as doubt:
             return await self._resolve(ledger, doubt)
         except InvalidPart:
-            await self._give_up(ledger, "invalid_part")
+            await self.give_up(ledger, "invalid_part")
             raise
 
     async def _resolve(self, ledger: Ledger, doubt: StoreUnavailable | NoSuchUpload) -> str:
@@ -115,11 +115,12 @@ class Finisher:
         if found and found.token == session.token and found.size == session.parts_size:
             return found.etag
         if isinstance(doubt, NoSuchUpload):
-            await self._give_up(ledger, "multipart_vanished")
+            await self.give_up(ledger, "multipart_vanished")
             raise UploadGone("the store no longer has the parts of this upload") from doubt
         raise doubt
 
-    async def _give_up(self, ledger: Ledger, failure: str) -> None:
+    async def give_up(self, ledger: Ledger, failure: str) -> None:
+        """The bytes are lost for good: the session is `failed`. Raises: LeaseLost, …."""
         log.error("upload_failed", upload=ledger.session.id, failure=failure)
         await self._sessions.close(
             ledger.session.id,

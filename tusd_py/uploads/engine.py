@@ -9,7 +9,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from tusd_py.protocol import rules
-from tusd_py.protocol.errors import OffsetMismatch, ProtocolError, UploadGone, UploadNotFound
+from tusd_py.protocol.errors import (
+    OffsetMismatch,
+    ProtocolError,
+    SizeExceeded,
+    UploadGone,
+    UploadNotFound,
+)
 from tusd_py.protocol.requests import BodyFacts, CreateRequest, PatchRequest
 from tusd_py.protocol.rules import UploadFacts
 from tusd_py.uploads import concatenation
@@ -22,13 +28,13 @@ from tusd_py.uploads.creation import new_upload
 from tusd_py.uploads.guard import Guard
 from tusd_py.uploads.ledger import Ledger
 from tusd_py.uploads.memory import MemoryBudget
-from tusd_py.uploads.termination import Terminator
 from tusd_py.uploads.watch import Watch
 from tusd_storage import lifecycle
-from tusd_storage.errors import SessionUnknown, TailMissing, Unavailable
+from tusd_storage.errors import NoSuchUpload, SessionUnknown, TailMissing, Unavailable
 from tusd_storage.leases import Interruption, Lease, LeaseManager
 from tusd_storage.ports import ObjectStore, SessionStore, TailStore
 from tusd_storage.records import Body, Kind, Protocol, SessionState, UploadSession
+from tusd_storage.termination import Terminator
 
 _STOPS = {
     Interruption.WANTED: Stop.WANTED,
@@ -217,9 +223,13 @@ class UploadEngine:
         writer = _Writer()
         try:
             async with self._leases.hold(session_id, interrupt=writer.interrupt) as lease:
-                return await self._patch(writer, lease, request, reader)
+                session = await self._patch(writer, lease, request, reader)
         except SessionUnknown as error:
             raise UploadNotFound("there is no such upload") from error
+        # The body of an upload that was complete before has not been read.
+        if not request.body.is_empty and await reader.read():
+            raise SizeExceeded("the upload has all its bytes already")
+        return session
 
     async def _patch(
         self, writer: "_Writer", lease: Lease, request: PatchRequest, reader: BodyReader
@@ -240,12 +250,20 @@ class UploadEngine:
             appender = Appender(self._tools, ledger, tail, reader, facts, max_bytes=room)
             writer.attach(appender)
             with self._watch.over(appender):
-                done = await appender.run()
+                done = await self._run(appender, ledger)
             if done.state is SessionState.COMPLETED and tail.exists:
                 await self._tails.delete(done.id)
             return done
         finally:
             await tail.aclose()
+
+    async def _run(self, appender: Appender, ledger: Ledger) -> UploadSession:
+        try:
+            return await appender.run()
+        except NoSuchUpload as error:
+            # Somebody aborted it behind our back, or a termination was cut short.
+            await self._finisher.give_up(ledger, "multipart_vanished")
+            raise UploadGone("the store no longer has the parts of this upload") from error
 
     async def _resume_finish(self, lease: Lease, *, release: bool = True) -> UploadSession:
         """Every byte is here, the object is not: finish what a crash or a failing store left."""
@@ -290,7 +308,7 @@ class UploadEngine:
 
     async def _abort(self, lease: Lease, session: UploadSession, *, failure: str) -> None:
         await self._terminator.abort_unfinished(
-            lease, session, state=SessionState.ABORTED, failure=failure
+            lease, session, state=SessionState.ABORTED, failure=failure, thorough=False
         )
 
     def _ledger(self, lease: Lease, length: int | None) -> Ledger:
