@@ -20,6 +20,7 @@ from typing import NoReturn
 import uvicorn
 from starlette.applications import Starlette
 
+from tusd_py.http.connection import Connection
 from tusd_py.settings import Settings, SettingsError
 from tusd_py.telemetry import logs
 
@@ -53,7 +54,7 @@ def run(settings: Settings) -> int:
             port=settings.port,
             workers=settings.workers,
             loop="uvloop",
-            http="httptools",
+            http=Connection,
             ws="none",
             lifespan="on",
             interface="asgi3",

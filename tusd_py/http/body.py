@@ -14,12 +14,17 @@ _DRAIN_S = 3.0
 all would otherwise see a broken connection and not the answer."""
 
 
+TRAILERS = "tusd_py.trailers"
+"""ASGI extension of `tusd_py.http.connection`: the list `fields` receives the trailers. Elsewhere
+they are what uvicorn appends to the scope's headers."""
+
+
 class AsgiBody:
-    """Reads `http.request` messages. Trailers are those uvicorn adds to the scope at the end."""
+    """Reads `http.request` messages, and the trailers behind them."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        self._headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self._header_count = len(self._headers)
+        self._scope = scope
+        self._header_count = len(scope["headers"])
         self._receive = receive
         self.ended = False
         """Whether nothing more will come."""
@@ -58,7 +63,11 @@ class AsgiBody:
     def trailer(self, name: str) -> str | None:
         """See `BodyReader`."""
         wanted = name.lower().encode()
-        for key, value in self._headers[self._header_count :]:
+        apart = (self._scope.get("extensions") or {}).get(TRAILERS)
+        late: list[tuple[bytes, bytes]] = (
+            self._scope["headers"][self._header_count :] if apart is None else apart["fields"]
+        )
+        for key, value in late:
             if key.lower() == wanted:
                 return value.decode("latin-1")
         return None
