@@ -1,0 +1,148 @@
+"""What happens to uploads, as typed events, told to whoever subscribed.
+
+An event is told after the commit it speaks of, never before, and at most once: a process that dies
+in between tells nothing. Events hold measurements and the few words one counts by. Never an id that
+opens something (a tus upload's id is its URL), a key, a URL or a token.
+
+    telemetry.subscribe(lambda event: counter.add(1, {"event": event.name}))
+
+A subscriber is called on the event loop and must return at once; what it raises is logged.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Root of all events. `name` is stable."""
+
+    name: ClassVar[str] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadStart(Event):
+    """A session was created."""
+
+    name: ClassVar[str] = "upload.start"
+    profile: str
+    strategy: str
+    protocol: str
+    size: int | None
+    """Declared bytes, where they were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadStop(Event):
+    """A session completed: its object is in the bucket and recorded."""
+
+    name: ClassVar[str] = "upload.stop"
+    profile: str
+    strategy: str
+    protocol: str
+    asset_id: str | None
+    size: int
+    """Bytes of the object."""
+    duration_s: float
+    """Since the session was created."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumableStart(Event):
+    """A resumable session was created."""
+
+    name: ClassVar[str] = "upload.resumable.start"
+    profile: str
+    size: int | None
+    """Declared bytes; None while deferred."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumablePatch(Event):
+    """The offset of a resumable session moved. One request may move it several times."""
+
+    name: ClassVar[str] = "upload.resumable.patch"
+    profile: str
+    committed_bytes: int
+    """The offset afterwards."""
+    offset_delta: int
+    """Bytes since the commit before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumableStatusRead(Event):
+    """Somebody asked how far a resumable session is."""
+
+    name: ClassVar[str] = "upload.resumable.status"
+    profile: str
+    committed_bytes: int
+    state: str
+    """`in_progress`, `complete` or `expired`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumableCancel(Event):
+    """A resumable session was aborted."""
+
+    name: ClassVar[str] = "upload.resumable.cancel"
+    profile: str
+    committed_bytes: int
+    clean: bool
+    """Whether the store took everything back; otherwise the reaper tries again."""
+    duration_s: float
+    """Since the session was created."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumableStop(Event):
+    """A resumable session completed."""
+
+    name: ClassVar[str] = "upload.resumable.stop"
+    profile: str
+    committed_bytes: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanupRun(Event):
+    """One sweep of the reaper ended."""
+
+    name: ClassVar[str] = "cleanup.run"
+    sweep: str
+    dry_run: bool
+    duration_s: float
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """By what was done, as in `{"deleted": 3, "failed": 1}`."""
+
+
+Subscriber = Callable[[Event], None]
+
+
+class Telemetry:
+    """Hands events to subscribers, in the order they subscribed."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[Subscriber] = []
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Calls `subscriber` with every event from now on; returns what ends that."""
+        self._subscribers.append(subscriber)
+
+        def unsubscribe() -> None:
+            if subscriber in self._subscribers:
+                self._subscribers.remove(subscriber)
+
+        return unsubscribe
+
+    def emit(self, event: Event) -> None:
+        """Tells everybody. Raises nothing: an upload does not fail because nobody could count."""
+        for subscriber in tuple(self._subscribers):
+            try:
+                subscriber(event)
+            except Exception:
+                log.exception("subscriber_failed", event_name=event.name)
