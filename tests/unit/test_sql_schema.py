@@ -8,6 +8,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from tests.support.state import (
@@ -19,7 +20,7 @@ from tests.support.state import (
 )
 from tusd_storage.sql import migrate, schema_is_current
 from tusd_storage.sql.engine import make_engine
-from tusd_storage.sql.schema import current_revision, newest_revision
+from tusd_storage.sql.schema import _config, current_revision, newest_revision
 from tusd_storage.sql.statements import Statements
 from tusd_storage.sql.tables import metadata
 
@@ -121,3 +122,7 @@ def test_no_statement_of_every_second_scans_a_table(sqlite_database: Database, n
     assert any(re.search(rf"SEARCH .*{PLANS[name]}\b", step) for step in steps), steps
     assert not any(re.match(r"SCAN (upload_sessions|jobs)", step) for step in steps), steps
     assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+def test_the_newest_revision_is_alembics_head() -> None:
+    assert newest_revision() == ScriptDirectory.from_config(_config()).get_current_head()

@@ -25,7 +25,7 @@ from tusd_storage.records import (
 )
 from tusd_storage.s3 import fields
 from tusd_storage.s3.calls import Calls
-from tusd_storage.s3.client import make_client, make_wire
+from tusd_storage.s3.client import make_client, make_wire, new_session
 from tusd_storage.s3.config import Observe, S3Config
 from tusd_storage.s3.listing import Lister
 from tusd_storage.s3.presign import Presigner
@@ -57,7 +57,7 @@ class S3Store:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        session = session or boto3.Session()
+        session = session or new_session()
         observe = observe or _ignore
         self._with_crc32 = config.checksum == "crc32"
         self._client = make_client(
