@@ -108,6 +108,10 @@ class FakeS3:
         """The next requests of this operation meet these faults in turn."""
         self._faults.setdefault(operation, deque()).extend(faults)
 
+    def heal(self) -> None:
+        """Takes back the faults that nothing has met yet."""
+        self._faults.clear()
+
     def wait_for(self, operation: str, count: int = 1) -> None:
         """Blocks until so many requests of the operation have arrived."""
         with self.arrived:

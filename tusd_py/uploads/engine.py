@@ -78,6 +78,11 @@ class UploadEngine:
         """Every running body stops, keeps what it has, commits and ends. Later ones are refused."""
         self._watch.stop_all()
 
+    @property
+    def memory_used(self) -> int:
+        """Bytes of request bodies held in memory now."""
+        return self._tools.budget.used
+
     async def aclose(self) -> None:
         """Ends the background task of the engine."""
         await self._watch.aclose()

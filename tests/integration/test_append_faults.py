@@ -1,0 +1,167 @@
+"""One PATCH under single faults of the store, the disk and the client, with real bytes."""
+
+import asyncio
+import base64
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.harness import Node, ScriptedBody, node, pieces_of
+from tests.support.memory_store import FaultyStore, MemoryStore
+from tusd_py.protocol.errors import ChecksumMismatch, SizeExceeded
+from tusd_py.uploads.body import Interrupted
+from tusd_storage.errors import StoreUnavailable
+from tusd_storage.partplan import MIB
+from tusd_storage.records import SessionState
+from tusd_storage.sql import SqlStore, migrate
+
+PART = 5 * MIB
+DOWN = StoreUnavailable("down")
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Node]:
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    migrate(url)
+    sessions = SqlStore.connect(url)
+    async with node(sessions, FaultyStore(MemoryStore()), tmp_path / "tails") as it:
+        yield it
+    await sessions.aclose()
+
+
+def store(here: Node) -> FaultyStore:
+    assert isinstance(here.objects, FaultyStore)
+    return here.objects
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_any_part_may_fail_while_others_land(here: Node, failing: int, when: str) -> None:
+    data = os.urandom(5 * PART + 17)
+    upload = await here.create(len(data))
+    store(here).fail("upload_part", DOWN, when=when, skip=failing)  # type: ignore[arg-type]
+    with pytest.raises(StoreUnavailable):
+        await here.patch(upload, 0, data)
+    offset = await here.offset(upload)
+    assert failing * PART <= offset <= (failing + 1) * PART  # the failed part is in the tail
+    done = await here.patch(upload, offset, data[offset:])
+    assert done.state is SessionState.COMPLETED
+    assert await here.content(upload) == data
+
+
+@pytest.mark.parametrize("call", ["create_multipart", "upload_part", "complete_multipart"])
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_the_store_fails_once_at_the_end(here: Node, call: str, when: str) -> None:
+    data = os.urandom(PART + 17)
+    upload = await here.create(len(data))
+    store(here).fail(call, DOWN, when=when)  # type: ignore[arg-type]
+    try:
+        await here.patch(upload, 0, data)
+    except StoreUnavailable:
+        offset = await here.offset(upload)
+        await here.patch(upload, offset, data[offset:])
+    assert await here.content(upload) == data
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_small_upload_whose_object_cannot_be_made_is_kept(here: Node, when: str) -> None:
+    data = os.urandom(1000)
+    upload = await here.create(len(data))
+    store(here).fail("put", DOWN, when=when)  # type: ignore[arg-type]
+    with pytest.raises(StoreUnavailable):
+        await here.patch(upload, 0, data)
+    row = await here.engine.find(upload.id)
+    assert row.offset == len(data)
+    assert row.state is not SessionState.COMPLETED
+    done = await here.engine.status(row)
+    assert done.state is SessionState.COMPLETED
+    assert await here.content(upload) == data
+
+
+@pytest.mark.parametrize("sent", [1, PART - 1, PART, PART + 1, 2 * PART + 9])
+async def test_what_arrived_before_the_client_went_is_kept(here: Node, sent: int) -> None:
+    data = os.urandom(3 * PART)
+    upload = await here.create(len(data))
+    body = ScriptedBody(pieces_of(data[:sent], 10_007), gone=True)
+    with pytest.raises(Interrupted):
+        await here.patch(upload, 0, data, body=body)
+    assert await here.offset(upload) == sent
+    await here.patch(upload, sent, data[sent:])
+    assert await here.content(upload) == data
+
+
+@pytest.mark.parametrize("size", [1000, PART, 2 * PART + 17])
+@pytest.mark.parametrize("had", [0, 1000])
+async def test_a_wrong_checksum_leaves_nothing(here: Node, size: int, had: int) -> None:
+    data = os.urandom(3 * PART)
+    upload = await here.create(len(data))
+    if had:
+        await here.patch(upload, 0, data[:had])
+    wrong = base64.b64encode(hashlib.sha1(b"other").digest()).decode()
+    piece = data[had : had + size]
+    with pytest.raises(ChecksumMismatch):
+        await here.patch(upload, had, piece, upload_checksum=f"sha1 {wrong}")
+    assert await here.offset(upload) == had
+    assert await here.sessions.parts(upload.id) == []
+    right = base64.b64encode(hashlib.sha1(piece).digest()).decode()
+    await here.patch(upload, had, piece, upload_checksum=f"sha1 {right}")
+    await here.patch(upload, had + size, data[had + size :])
+    assert await here.content(upload) == data
+
+
+async def test_a_checksummed_body_that_breaks_off_leaves_nothing(here: Node) -> None:
+    data = os.urandom(2 * PART)
+    upload = await here.create(len(data))
+    right = base64.b64encode(hashlib.sha1(data).digest()).decode()
+    body = ScriptedBody(pieces_of(data[: PART + 5]), gone=True)
+    with pytest.raises(Interrupted):
+        await here.patch(upload, 0, data, body=body, upload_checksum=f"sha1 {right}")
+    assert await here.offset(upload) == 0
+
+
+@pytest.mark.parametrize("length", [10, PART, PART + 10])
+async def test_a_chunked_body_beyond_the_length_is_refused(here: Node, length: int) -> None:
+    data = os.urandom(length)
+    upload = await here.create(length)
+    with pytest.raises(SizeExceeded):
+        await here.patch(upload, 0, data + b"!", chunked=True)
+    row = await here.engine.find(upload.id)
+    assert row.offset <= length
+    assert row.state is not SessionState.COMPLETED
+    await here.patch(upload, row.offset, data[row.offset :])
+    assert await here.content(upload) == data
+
+
+async def test_the_eleventh_upload_moves_while_ten_stand_still(here: Node) -> None:
+    gate = asyncio.Event()
+    slow = []
+    for _ in range(10):
+        upload = await here.create(3 * PART)
+        body = ScriptedBody([os.urandom(PART // 2)], gate=gate, gone=True)
+        slow.append(asyncio.create_task(here.patch(upload, 0, b"x" * 3 * PART, body=body)))
+    data = os.urandom(4 * PART)
+    fast = await here.create(len(data))
+    async with asyncio.timeout(60):
+        await here.patch(fast, 0, data)
+    assert await here.content(fast) == data
+    gate.set()
+    results = await asyncio.gather(*slow, return_exceptions=True)
+    assert all(isinstance(result, Interrupted) for result in results)
+
+
+async def test_bytes_beyond_the_memory_budget_wait_on_disk(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    migrate(url)
+    sessions = SqlStore.connect(url)
+    memory = MemoryStore()
+    async with node(sessions, memory, tmp_path / "tails", memory_budget=1 * MIB) as here:
+        data = os.urandom(3 * PART + 11)
+        uploads = [await here.create(len(data)) for _ in range(4)]
+        await asyncio.gather(*(here.patch(upload, 0, data) for upload in uploads))
+        for upload in uploads:
+            assert await here.content(upload) == data
+        assert here.engine.memory_used == 0
+    await sessions.aclose()
