@@ -15,7 +15,10 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
-from tusd_py.http import ops
+from tusd_py.broker import promotion
+from tusd_py.broker.assembly import DirectUploads, Ports
+from tusd_py.broker.validation import Validator
+from tusd_py.http import direct, ops
 from tusd_py.http.auth import Authorize
 from tusd_py.http.cors import Cors
 from tusd_py.http.download import Downloads
@@ -24,6 +27,8 @@ from tusd_py.http.tus import TusEndpoint
 from tusd_py.maintenance import Maintenance, Parts
 from tusd_py.settings import Settings, SettingsError
 from tusd_py.settings_sources import load
+from tusd_py.telemetry.commits import TellingSessions
+from tusd_py.telemetry.events import CleanupRun, Telemetry
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.engine import UploadEngine
 from tusd_reaper.actions import Tools
@@ -51,8 +56,11 @@ class Services:
         authorize: Authorize | None = None,
         *,
         observe_s3: Observe | None = None,
+        validator: Validator | None = None,
     ) -> None:
         self.settings = settings
+        self.authorize = authorize
+        self.telemetry = Telemetry()
         self.config = upload_config(settings)
         self.sessions = SqlStore.connect(
             settings.database_url,
@@ -61,9 +69,10 @@ class Services:
         )
         self.objects = S3Store(s3_config(settings), observe=observe_s3)
         self.tails = NodeTails(settings.tmp_dir, fsync=settings.tail_fsync)
+        told = TellingSessions(self.sessions, self.telemetry.emit)
         self._lock = ProcessLock(settings.tmp_dir / "processes", secrets.token_hex(8))
         self.leases = LeaseManager(
-            self.sessions,
+            told,
             node=self.config.node,
             instance=self._lock.instance,
             ttl=settings.lease_ttl,
@@ -72,7 +81,7 @@ class Services:
         )
         self.engine = UploadEngine(
             config=self.config,
-            sessions=self.sessions,
+            sessions=told,
             objects=self.objects,
             tails=self.tails,
             leases=self.leases,
@@ -83,16 +92,19 @@ class Services:
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
         )
+        self.cors = Cors(settings.cors_origins)
+        self.direct = DirectUploads(settings, self._direct_ports(told), validator=validator)
+        self.broker = self.direct.broker
         self.tus = TusEndpoint(
             self.engine,
             locations=self.locations,
-            cors=Cors(settings.cors_origins),
+            cors=self.cors,
             downloads=Downloads(
                 self.objects, mode=settings.download, inline_types=settings.inline_types
             ),
             authorize=authorize,
         )
-        self.job_handlers: dict[str, Handler] = {}
+        self.job_handlers: dict[str, Handler] = {promotion.KIND: self.direct.promoter.promote}
         self.on_reaped: list[Callable[[Report], None]] = []
         self.maintenance = Maintenance(settings, self._maintained())
         self._starting = asyncio.Lock()
@@ -108,7 +120,7 @@ class Services:
                 objects=self.objects,
                 tails=self.tails,
                 leases=self.leases,
-                finishers={Protocol.TUS: self.engine.finish},
+                finishers={Protocol.TUS: self.engine.finish, Protocol.S3: self.broker.finish},
                 node=self.config.node,
                 now=utc_now,
                 grace=self.settings.reap_grace,
@@ -118,10 +130,35 @@ class Services:
             queue=self.sessions,
             registry=self.sessions,
             handlers=self.job_handlers,
+            more_areas=self.direct.areas(),
             publish=self._tell_reaped,
         )
 
+    def _direct_ports(self, told: TellingSessions) -> Ports:
+        """What the broker works with."""
+        return Ports(
+            sessions=told,
+            state=self.sessions,
+            objects=self.objects,
+            tails=self.tails,
+            leases=self.leases,
+            resumables=self.engine,
+            uploads=self.config,
+            session_uri=self.locations.known,
+            emit=self.telemetry.emit,
+            now=utc_now,
+        )
+
     def _tell_reaped(self, report: Report) -> None:
+        for sweep in report.sweeps:
+            self.telemetry.emit(
+                CleanupRun(
+                    sweep=sweep.sweep,
+                    dry_run=not report.applied,
+                    duration_s=sweep.seconds,
+                    counts=sweep.counters,
+                )
+            )
         for listener in self.on_reaped:
             listener(report)
 
@@ -142,6 +179,7 @@ class Services:
         """Ends running bodies, keeps what they have, closes everything."""
         self.begin_shutdown()
         await self.maintenance.stop()
+        await self.direct.aclose()
         await self.engine.aclose()
         await self.leases.aclose()
         await self.objects.aclose()
@@ -159,7 +197,12 @@ class TusdApp(Starlette):
             "store": partial(services.objects.probe, services.config.bucket),
         }
         super().__init__(
-            routes=[*ops.routes(probes), *demo_routes(services.settings)], lifespan=self._lifespan
+            routes=[
+                *ops.routes(probes),
+                *direct_routes(services),
+                *demo_routes(services.settings),
+            ],
+            lifespan=self._lifespan,
         )
         self._services = services
         self._own_paths = {route.path for route in ops.routes({}) if hasattr(route, "path")}
@@ -176,32 +219,56 @@ class TusdApp(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Starts by itself where a surrounding application runs no lifespan for it."""
-        if scope["type"] == "http" and self._is_upload(scope):
-            if not self._services.started:
-                await self._services.start()
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+        elif self._is_upload(scope):
+            await self._start()
             await self._services.tus(scope, receive, send)
         else:
+            if self._is_direct(_own_path(scope)):
+                await self._start()
             await super().__call__(scope, receive, send)
+
+    async def _start(self) -> None:
+        if not self._services.started:
+            await self._services.start()
 
     def _is_upload(self, scope: Scope) -> bool:
         path: str = scope["path"]
         base = self._services.locations.path(scope)
         if not path.startswith(base):
             return path == base[:-1]
-        return base != "/" or path not in self._own_paths
+        if base != "/":
+            return True
+        return path not in self._own_paths and not self._is_direct(_own_path(scope))
+
+    def _is_direct(self, path: str) -> bool:
+        return self._services.settings.direct_uploads and direct.is_direct(path)
 
 
-def create_app(settings: Settings | None = None, *, authorize: Authorize | None = None) -> TusdApp:
+def _own_path(scope: Scope) -> str:
+    """The path below that of a surrounding application."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path.removeprefix(root.rstrip("/"))
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    authorize: Authorize | None = None,
+    validator: Validator | None = None,
+) -> TusdApp:
     """The server as an ASGI application; without settings, from environment and file.
 
-    `authorize` is asked for every request, see `tusd_py.http.auth`. Mounted in another
+    `authorize` is asked for every request, see `tusd_py.http.auth`; `validator` for every upload
+    that arrived, see `tusd_py.broker.validation`. Mounted in another
     application, call `await app.state.services.stop()` when that one ends.
     Raises: SettingsError.
     """
     if settings is None:
         settings = load().settings
     settings.require_bucket()
-    return TusdApp(Services(settings, authorize))
+    return TusdApp(Services(settings, authorize, validator=validator))
 
 
 def prepare_database(settings: Settings) -> None:
@@ -210,6 +277,20 @@ def prepare_database(settings: Settings) -> None:
         migrate(settings.database_url)
     elif not schema_is_current(settings.database_url):
         raise SettingsError("The database's schema is an old one: run `tusd-py migrate`")
+
+
+def direct_routes(services: Services) -> list[BaseRoute]:
+    """Sessions whose bytes go straight to the store, where they are wanted."""
+    if not services.settings.direct_uploads:
+        return []
+    return direct.routes(
+        services.broker,
+        objects=services.objects,
+        companion_profile=services.settings.companion_profile,
+        locations=services.locations,
+        cors=services.cors,
+        authorize=services.authorize,
+    )
 
 
 def demo_routes(settings: Settings) -> list[BaseRoute]:
@@ -231,6 +312,7 @@ def upload_config(settings: Settings) -> UploadConfig:
         max_size=settings.max_size,
         expires_in=settings.expires_in,
         max_lifetime=settings.max_lifetime,
+        tail_loss=settings.tail_loss,
         body_idle_timeout_s=settings.body_idle_timeout.total_seconds(),
         memory_budget=settings.memory_budget,
     )

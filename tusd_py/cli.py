@@ -31,7 +31,7 @@ from tusd_storage.errors import AccessDenied, Rejected, StorageError, Unavailabl
 REFUSED = 2
 INTERRUPTED = 130
 SQLITE = "sqlite"
-OPERATIONS = ("reap", "work", "jobs")
+OPERATIONS = ("reap", "work", "jobs", "doctor")
 """Commands for operators: the modules of `tusd_py.commands`."""
 
 
@@ -249,8 +249,8 @@ def as_toml(name: str, value: object) -> str:
     if isinstance(value, tuple):
         return json.dumps([str(item) for item in value])
     if isinstance(value, dict):  # of profiles: JSON in a text, which the setting takes
-        tables = {key: item.model_dump(mode="json", exclude_unset=True) for key, item in value.items()}
-        return json.dumps(json.dumps(tables))
+        tables = (item.model_dump(mode="json", exclude_unset=True) for item in value.values())
+        return json.dumps(json.dumps(dict(zip(value, tables, strict=True))))
     return json.dumps(str(value), ensure_ascii=False)
 
 

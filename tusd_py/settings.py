@@ -4,6 +4,7 @@ Owns names, defaults, units and what is nonsense. Knows nothing of how a setting
 it was written (`settings_sources`); touches the disk only in `node_name`.
 """
 
+import json
 import os
 import re
 import secrets
@@ -27,6 +28,7 @@ from pydantic import (
 
 from tusd_py.units import parse_duration, parse_size, show_duration, show_size
 from tusd_storage.partplan import GIB, MIB, MIN_PART_SIZE, TIB, StoreLimits
+from tusd_storage.records import Strategy
 
 ENV_PREFIX = "TUSD_"
 NODE_FILE = "node"
@@ -35,6 +37,7 @@ NODE_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,15}")
 _BASE_PATH = re.compile(r"/(?:[A-Za-z0-9._~-]+/)*")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(?:\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
+_PROFILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DATABASE_SCHEMES = ("sqlite", "postgresql", "postgresql+psycopg", "postgres")
 _PASSWORD = re.compile(r"(?s)(://[^:@/]*):.*@")
 _SECRET_QUERY = re.compile(r"(?i)((?:^|[?&])[^=&]*(?:password|secret|token|key)[^=&]*=)[^&]*")
@@ -58,6 +61,23 @@ def _split(value: object) -> object:
     if isinstance(value, str):
         return [item.strip() for item in value.split(",") if item.strip()]
     return value
+
+
+def _parse_json(value: object) -> object:
+    """A table from JSON in a variable or flag; tables of the TOML file pass through."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError('write JSON like {"pictures": {"content_types": "image/*"}}') from None
+
+
+def _media_types(value: tuple[str, ...]) -> tuple[str, ...]:
+    types = tuple(item.lower() for item in value)
+    if not all(_MEDIA_TYPE.fullmatch(item) for item in types):
+        raise ValueError('write media types like "image/png, video/*"')
+    return types
 
 
 def _endpoint(value: str) -> str:
@@ -96,6 +116,41 @@ Download = Literal["redirect", "stream", "off"]
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Synchronous = Literal["FULL", "NORMAL"]
+
+
+Profiles = Annotated[dict[str, "ProfileSettings"], BeforeValidator(_parse_json)]
+
+
+class ProfileSettings(BaseModel):
+    """A named destination for uploads that go straight to the store."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, ser_json_timedelta="float"
+    )
+
+    bucket: str | None = None
+    """Default: `s3_bucket`."""
+    prefix: str | None = None
+    """Default: `s3_prefix`."""
+    key_template: str = "{prefix}{id}"
+    """Of `{prefix}`, `{profile}`, `{id}` (required), `{date}` and `{extension}`."""
+    max_size: Annotated[Size | None, Field(ge=0)] = None
+    """Default: `max_size`."""
+    content_types: Names = ()
+    """Media types that are accepted, as in `image/*`; empty for all."""
+    expires_in: Annotated[Duration | None, Field(ge=timedelta(seconds=1))] = None
+    """Default: `expires_in`."""
+    url_expires_in: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(hours=1)
+    """How long a signed address is good for."""
+    part_size: Annotated[Size | None, Field(ge=MIN_PART_SIZE)] = None
+    """Default: `part_size`."""
+    strategies: Annotated[tuple[Strategy, ...], BeforeValidator(_split)] = tuple(Strategy)
+    """Of `presigned_put`, `multipart` and `resumable`."""
+
+    @field_validator("content_types")
+    @classmethod
+    def _check_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _media_types(value)
 
 
 class Settings(BaseModel):
@@ -223,6 +278,17 @@ class Settings(BaseModel):
     job_attempts: int = Field(default=10, ge=1, le=100)
     """Tries before a job is given up; `tusd-py jobs retry` tries again."""
 
+    # -- Uploads straight to the store
+    direct_uploads: bool = True
+    """Serve the session API (`/sessions`, described by `/openapi.json`) and the endpoints of Uppy's
+    S3 plugin (`/s3`)."""
+    companion_profile: str = "default"
+    """The profile that Uppy's S3 plugin uploads to."""
+    profiles: Profiles = Field(default_factory=dict)
+    """Destinations beside the default one, as tables `[profiles.NAME]` in the file, or JSON."""
+    validator_url: Endpoint | None = None
+    """Address that is asked whether an upload that arrived is good, before it is available."""
+
     # -- Downloads
     download: Download = "redirect"
     """GET on a finished upload: `redirect` to a signed address at the store, `stream` through this
@@ -273,6 +339,14 @@ class Settings(BaseModel):
             raise ValueError('write a prefix like "incoming/", without a slash in front')
         return value
 
+    @field_validator("profiles")
+    @classmethod
+    def _check_profiles(cls, value: dict[str, ProfileSettings]) -> dict[str, ProfileSettings]:
+        for name in value:
+            if not _PROFILE_NAME.fullmatch(name) or name == "default":
+                raise ValueError('name profiles with a-z, 0-9, "-" and "_"; "default" is there')
+        return value
+
     @field_validator("cors_origins")
     @classmethod
     def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -285,10 +359,7 @@ class Settings(BaseModel):
     @field_validator("inline_types")
     @classmethod
     def _check_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        types = tuple(item.lower() for item in value)
-        if not all(_MEDIA_TYPE.fullmatch(item) for item in types):
-            raise ValueError('write media types like "image/png, video/*"')
-        return types
+        return _media_types(value)
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -369,6 +440,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "Sizes and limits": ("part_size", "memory_budget"),
     "Promises and times": ("tail_fsync", "shutdown_timeout"),
     "What runs beside the uploads": ("reap", "job_attempts"),
+    "Uploads straight to the store": ("direct_uploads", "validator_url"),
     "Downloads": ("download", "inline_types"),
     "Logs": ("log_format", "log_level"),
 }

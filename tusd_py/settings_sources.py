@@ -91,6 +91,9 @@ def _sentence(
     if not name:
         return _advice(detail)
     origin = origins.get(name, name)
+    if len(detail["loc"]) > 1 and name == "profiles":
+        where = ".".join(str(step) for step in detail["loc"][1:])
+        return f"{origin}, {where}: {_advice(detail)}"
     if detail["type"] == "extra_forbidden":
         return f"{origin}: there is no such setting; {_nearest(name, origin)}"
     value = values.get(name)
@@ -120,6 +123,8 @@ def _advice(detail: ErrorDetails) -> str:
             return f"write at least {_bound(context['ge'])}"
         case "less_than_equal":
             return f"write at most {_bound(context['le'])}"
+        case "extra_forbidden":
+            return "there is no such setting of a profile"
         case _:
             return detail["msg"]
 

@@ -87,8 +87,11 @@ class Actions:
         return session.tail_node not in (None, self._tools.node)
 
     async def expire(self, session: UploadSession) -> str | None:
-        """Finishes it if every byte is here, else ends it: store, tail, row. Raises: Unclean."""
-        if session.received or session.kind is Kind.FINAL:
+        """Finishes it if every byte is here, else ends it: store, tail, row. Raises: Unclean.
+
+        Of what went straight to the store only the store knows whether it arrived: asked first.
+        """
+        if session.received or session.kind is Kind.FINAL or session.protocol is Protocol.S3:
             done = await self._finish_late(session)
             if done is not None:
                 return done

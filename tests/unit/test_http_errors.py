@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tusd_py.http import auth, download, errors
+from tusd_py.broker import errors as broker
+from tusd_py.http import auth, download, errors, json_errors
 from tusd_py.http.errors import INTERNAL, TABLE, failure_of, headers_of, problem
 from tusd_py.protocol import errors as protocol
 from tusd_py.uploads.body import ClientGone, Interrupted, Stop
@@ -26,9 +27,14 @@ def concrete(root: type[Exception]) -> Iterator[type[Exception]]:
 KINDS = [
     *concrete(protocol.ProtocolError),
     *concrete(storage.StorageError),
+    *concrete(broker.BrokerError),
     auth.Unauthorized,
     auth.Forbidden,
     download.Unfinished,
+    json_errors.NotJson,
+    json_errors.InvalidBody,
+    json_errors.InvalidQuery,
+    json_errors.BodyTooLarge,
 ]
 
 SPECIAL = {
@@ -42,6 +48,8 @@ SPECIAL = {
     storage.LeaseLost: lambda: storage.LeaseLost("id"),
     storage.SessionUnknown: lambda: storage.SessionUnknown("secret"),
     storage.InvalidTransition: lambda: storage.InvalidTransition("s", source="a", target="b"),
+    broker.InvalidTransition: lambda: broker.InvalidTransition("s", source="a", target="b"),
+    broker.ObjectMismatch: lambda: broker.ObjectMismatch("s", "size_mismatch"),
 }
 
 

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tusd_py.http import auth, download
+from tusd_py.broker import errors as broker
+from tusd_py.http import auth, download, json_errors
 from tusd_py.protocol import errors as protocol
 from tusd_py.protocol.headers import VERSION
 from tusd_py.uploads.body import ClientGone, Interrupted, Stop
@@ -48,6 +49,27 @@ TABLE: dict[type[Exception], Failure] = {
     auth.Unauthorized: Failure(401, "unauthorized", headers={"WWW-Authenticate": "Bearer"}),
     auth.Forbidden: Failure(403, "forbidden"),
     download.Unfinished: Failure(409, "upload_unfinished"),
+    # JSON requests
+    json_errors.NotJson: Failure(415, "unsupported_media_type"),
+    json_errors.InvalidBody: Failure(400, "invalid_body"),
+    json_errors.InvalidQuery: Failure(400, "invalid_query"),
+    json_errors.BodyTooLarge: Failure(413, "body_too_large"),
+    # Sessions that go straight to the store
+    broker.SessionNotFound: Failure(404, "not_found", "there is no such session"),
+    broker.UnknownProfile: Failure(422, "unknown_profile"),
+    broker.InvalidArgument: Failure(422, "invalid_argument"),
+    broker.ContentTypeRefused: Failure(422, "content_type_refused"),
+    broker.SizeRefused: Failure(413, "size_refused"),
+    broker.UploadUnsupported: Failure(422, "upload_unsupported"),
+    broker.InvalidTransition: Failure(409, "invalid_transition"),
+    broker.SessionExpired: Failure(410, "session_expired"),
+    broker.SessionBusy: Failure(423, "session_busy", retry=True),
+    broker.MultipartNotInitialized: Failure(409, "multipart_upload_not_initialized"),
+    broker.ResumableNotInitialized: Failure(409, "resumable_upload_not_initialized"),
+    broker.InvalidParts: Failure(422, "invalid_multipart_parts"),
+    broker.MultipartVanished: Failure(410, "multipart_upload_vanished"),
+    broker.ObjectMissing: Failure(409, "storage_object_missing"),
+    broker.ObjectMismatch: Failure(409, "storage_object_mismatch"),
     # The upload's writer
     storage.LeaseHeld: Failure(423, "upload_locked", retry=True),
     storage.LeaseLost: Failure(423, "upload_locked", retry=True),

@@ -25,6 +25,10 @@ class Locations:
         root: str = scope.get("root_path", "")
         return root.rstrip("/") + self.base_path
 
+    def known(self, upload_id: str) -> str:
+        """The upload's URL without a request to go by: absolute if the public URL is set."""
+        return f"{self._public_url or ''}{self.base_path}{upload_id}"
+
     def location(self, scope: Scope, headers: Headers, upload_id: str) -> str:
         """The upload's URL for this client."""
         if self._public_url is not None:

@@ -1,0 +1,38 @@
+"""Asks the application before anything is done with a session, and finds the session for it."""
+
+from starlette.requests import Request
+
+from tusd_py.broker.errors import SessionNotFound
+from tusd_py.broker.service import Broker
+from tusd_py.http import auth
+from tusd_py.http.auth import Action, Authorize
+from tusd_py.protocol.errors import UploadNotFound
+from tusd_py.protocol.headers import UPLOAD_ID
+from tusd_storage.records import UploadSession
+
+
+class SessionGuard:
+    """The one way from a request to a session."""
+
+    def __init__(self, broker: Broker, authorize: Authorize | None) -> None:
+        self._broker = broker
+        self._authorize = authorize
+
+    async def may_create(self, request: Request) -> str | None:
+        """The owner of what will be created. Raises: Unauthorized, Forbidden."""
+        return await auth.check(self._authorize, request, Action.CREATE, None)
+
+    async def find(self, request: Request, session_id: str, action: Action) -> UploadSession:
+        """The session; another owner's is not found. Raises: SessionNotFound, Unauthorized, …."""
+        if not UPLOAD_ID.fullmatch(session_id):
+            raise SessionNotFound("there is no such session")
+        session = await self._broker.find(session_id)
+        await self.check(request, session, action)
+        return session
+
+    async def check(self, request: Request, session: UploadSession, action: Action) -> None:
+        """Raises: SessionNotFound for another owner's, Unauthorized, Forbidden."""
+        try:
+            await auth.check(self._authorize, request, action, session)
+        except UploadNotFound as error:
+            raise SessionNotFound("there is no such session") from error
