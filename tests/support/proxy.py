@@ -27,6 +27,8 @@ HOST = "127.0.0.1"
 CHUNK_SIZE = 64 * 1024
 SOCKET_BUFFER_SIZE = 128 * 1024
 """Small, so that a client is not far ahead of what was passed on."""
+HAND_OVER_STEPS = 10
+"""Turns of the event loop, more than it takes from accepting a connection to the task for it."""
 FLUSH_S = 5.0
 """A side that does not take what was passed on (a paused process) is given up."""
 
@@ -196,6 +198,8 @@ class Proxy:
     async def _close(self) -> None:
         if self._server is not None:
             self._server.close()
+        for _ in range(HAND_OVER_STEPS):
+            await asyncio.sleep(0)
         await self._end_links()
 
     async def _end_links(self) -> None:
