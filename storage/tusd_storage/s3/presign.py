@@ -83,7 +83,9 @@ class Presigner:
             ],
             ExpiresIn=expires_in_s,
         )
-        return PresignedForm(url=signed["url"], fields=signed["fields"])
+        # With its slash, as browsers' preflights need it: SeaweedFS breaks on one for `/bucket`.
+        url = f"{signed['url'].rstrip('/')}/"
+        return PresignedForm(url=url, fields=signed["fields"])
 
     def part(
         self,
