@@ -42,6 +42,7 @@ from tusd_storage.errors import (
 )
 from tusd_storage.records import Body, FileRange, ObjectSpec, Part
 from tusd_storage.s3 import S3Config, S3Store
+from tusd_storage.s3.config import Checksum
 
 MIB = 1024 * 1024
 SECRET = "wJalrXUtnFEMI-secret"
@@ -504,7 +505,7 @@ async def test_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("checksum", ["crc32", "md5", "none"])
-async def test_what_the_store_can_check(seaweed: Engine, fake: FakeS3, checksum: str) -> None:
+async def test_what_the_store_can_check(seaweed: Engine, fake: FakeS3, checksum: Checksum) -> None:
     config = replace(PATIENT, checksum=checksum)
     async with bench_of(fake, seaweed, config) as bench:
         data, spec = os.urandom(1000), bench.spec()

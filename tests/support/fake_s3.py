@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -86,7 +87,7 @@ class FakeS3:
         self.upstream = upstream
         self.seen: Counter[str] = Counter()
         """Requests by operation, those that met a fault included."""
-        self.last: dict[str, tuple[str, http.client.HTTPMessage]] = {}
+        self.last: dict[str, tuple[str, Message]] = {}
         """Target and headers of the last request by operation."""
         self.connections = 0
         self.arrived = threading.Condition()
@@ -260,7 +261,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
 
-def operation_of(method: str, target: str, headers: http.client.HTTPMessage) -> str:
+def operation_of(method: str, target: str, headers: Message) -> str:
     """S3's name for a request with the bucket in its path."""
     parts = urlsplit(target)
     query = parse_qs(parts.query, keep_blank_values=True)

@@ -147,8 +147,8 @@ def install() -> Path:
         if done.exists():
             return programs
         for command in (
-            [sys.executable, "-m", "venv", venv],
-            [programs / "pip", "install", "--quiet", f"swift=={VERSION}", "setuptools<81"],
+            [sys.executable, "-m", "venv", str(venv)],
+            [str(programs / "pip"), "install", "--quiet", f"swift=={VERSION}", "setuptools<81"],
         ):
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:

@@ -3,8 +3,9 @@
 Owns the engine's process, ports, credentials and data folder. Knows nothing of tus, of sessions or
 of the server in front: what it hands out is an endpoint and a key pair.
 
-The engine listens on loopback only, with every door but S3 closed: its filer would otherwise serve
-and delete objects without asking for a signature. It ends with the process that started it.
+The engine listens on loopback only. Its filer would serve and delete objects without asking for a
+signature, so that door is shut; its inner gRPC ports stay open to users of the same machine, which
+makes it a store for trying things out. It ends with the process that started it.
 """
 
 import atexit
@@ -42,6 +43,8 @@ READY_TIMEOUT_S = 30.0
 """About a second is normal; a busy machine may need many times that."""
 STOP_TIMEOUT_S = 10.0
 POLL_INTERVAL_S = 0.05
+READY_KEY = ".tusd-py-ready"
+"""Written, read and deleted at each start."""
 START_ATTEMPTS = 5
 """Another process may take a port between the look and the start."""
 
@@ -223,9 +226,9 @@ class EmbeddedS3:
                     "CORSRules": [
                         {
                             "AllowedOrigins": list(origins),
-                            "AllowedMethods": ["GET", "HEAD", "PUT"],
+                            "AllowedMethods": ["GET", "HEAD", "PUT", "POST"],
                             "AllowedHeaders": ["*"],
-                            "ExposeHeaders": ["ETag"],
+                            "ExposeHeaders": ["ETag", "Location"],
                             "MaxAgeSeconds": 3600,
                         }
                     ]
@@ -246,22 +249,32 @@ class EmbeddedS3:
         self._release()
 
     def _answers(self) -> bool:
-        """Waits for a signed request and the bucket; False when the engine ended instead."""
+        """Waits until the bucket is there and takes objects; False when the engine ended instead.
+
+        The engine answers before all of it is up: for a while after a start reads and writes fail.
+        """
         client = self.client()
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while self.alive() and time.monotonic() < deadline:
-            try:
-                client.list_buckets()
-                client.create_bucket(Bucket=self.bucket)
-            except ClientError as error:
-                if error.response["Error"]["Code"].startswith("BucketAlready"):
+        try:
+            while self.alive() and time.monotonic() < deadline:
+                with suppress(BotoCoreError, ClientError):
+                    _make_bucket(client, self.bucket)
+                    client.put_object(Bucket=self.bucket, Key=READY_KEY, Body=b"ready")
+                    client.get_object(Bucket=self.bucket, Key=READY_KEY)["Body"].read()
+                    client.delete_object(Bucket=self.bucket, Key=READY_KEY)
                     return True
-            except BotoCoreError:
-                pass
-            else:
-                return True
-            time.sleep(POLL_INTERVAL_S)
-        return False
+                time.sleep(POLL_INTERVAL_S)
+            return False
+        finally:
+            client.close()
+
+
+def _make_bucket(client: "S3Client", bucket: str) -> None:
+    try:
+        client.create_bucket(Bucket=bucket)
+    except ClientError as error:
+        if not error.response["Error"]["Code"].startswith("BucketAlready"):
+            raise
 
 
 def find_binary() -> Path:
@@ -341,9 +354,9 @@ def _flags(objects: Path, sockets: Path, identity: Identity, tls: TlsFiles | Non
         yield f"-{server}.port.grpc={ports[f'{server}.grpc']}"
     # No admin.port.grpc: the worker would go on dialling admin.port + 10000.
     yield f"-admin.port={ports['admin']}"
-    # The filer, volume and master doors ask for no signature: they stay shut, on TCP ...
+    # The filer asks for no signature: it is shut on TCP ...
     yield "-disableHttp"
-    # ... and their local sockets go where only this user can look.
+    # ... and its local socket is where only this user can look.
     yield f"-s3.localSocket={sockets / 's3'}"
     yield f"-filer.localSocket={sockets / 'filer'}"
     yield from ("-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false")
