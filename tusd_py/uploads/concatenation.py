@@ -12,13 +12,16 @@ from tusd_py.protocol.errors import NotConcatenable, SizeExceeded, UploadGone
 from tusd_py.uploads.completion import EMPTY, Finisher, combine_crc32, object_spec
 from tusd_py.uploads.ledger import Ledger
 from tusd_storage import lifecycle
-from tusd_storage.copyplan import PlannedPart, plan_copy
+from tusd_storage.copyplan import PlannedPart, Span, plan_copy
 from tusd_storage.partplan import StoreLimits, TooLarge
 from tusd_storage.ports import ObjectStore, SessionStore
 from tusd_storage.records import Body, Kind, Part, SessionState, UploadSession
 
 PARALLEL = 4
 """Copies of one final upload under way at once."""
+
+READS = 8
+"""Small partial uploads of one part that are read at once."""
 
 
 async def load_partials(
@@ -157,12 +160,18 @@ class Concatenator:
     async def _collect(self, part: PlannedPart, partials: Sequence[UploadSession]) -> Body:
         """The bytes of a small part, read back from the store: at most one part in memory."""
         chunks: list[bytes] = []
+        for start in range(0, len(part.spans), READS):
+            batch = part.spans[start : start + READS]
+            for read in await asyncio.gather(*(self._read(span, partials) for span in batch)):
+                chunks.extend(read)
         crc32 = 0
-        for span in part.spans:
-            source = partials[span.source]
-            async for chunk in self._objects.read(
-                source.bucket, source.object_key, offset=span.offset, size=span.size
-            ):
-                chunks.append(chunk)
-                crc32 = isal_zlib.crc32(chunk, crc32)
+        for chunk in chunks:
+            crc32 = isal_zlib.crc32(chunk, crc32)
         return Body(segments=tuple(chunks), size=part.size, crc32=crc32)
+
+    async def _read(self, span: Span, partials: Sequence[UploadSession]) -> list[bytes]:
+        source = partials[span.source]
+        reading = self._objects.read(
+            source.bucket, source.object_key, offset=span.offset, size=span.size
+        )
+        return [chunk async for chunk in reading]
