@@ -76,6 +76,8 @@ def run(settings: Settings) -> int:
     print("Starting ...", flush=True)
     try:
         engine = EmbeddedS3.start(settings.data_dir / "s3", bucket=settings.s3_bucket)
+        if settings.direct_uploads and settings.cors_origins:
+            engine.put_cors(settings.s3_bucket, settings.cors_origins)
     except EngineError as error:
         raise SettingsError(str(error)) from error
     try:
