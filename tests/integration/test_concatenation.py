@@ -39,7 +39,7 @@ async def sessions(tmp_path: Path) -> AsyncIterator[SqlStore]:
     await store.aclose()
 
 
-@pytest.fixture(params=["memory", "seaweed", "swift"])
+@pytest.fixture
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine | None]:
     yield None if request.param == "memory" else request.getfixturevalue(request.param)
 
@@ -74,7 +74,23 @@ async def final(here: Node, *partials: UploadSession) -> UploadSession:
     return await here.create(None, upload_concat=f"final;{names}")
 
 
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
+STORES = {
+    "memory": list(SIZES),
+    "seaweed": list(SIZES),
+    # Slow, and asked only for what it judges in its own way: which bytes a copied part has.
+    "swift": ["large", "small in front", "small last"],
+}
+
+
+@pytest.mark.parametrize(
+    ("engine", "sizes"),
+    [
+        pytest.param(store, SIZES[name], id=f"{store}-{name}")
+        for store, names in STORES.items()
+        for name in names
+    ],
+    indirect=["engine"],
+)
 async def test_the_final_upload_is_its_partials_in_order(here: Node, sizes: list[int]) -> None:
     pieces = [os.urandom(size) for size in sizes]
     partials = [await partial(here, piece) for piece in pieces]
@@ -84,6 +100,7 @@ async def test_the_final_upload_is_its_partials_in_order(here: Node, sizes: list
     assert await here.content(done) == b"".join(pieces)
 
 
+@pytest.mark.parametrize("engine", ["memory", "seaweed"], indirect=True)
 async def test_a_partial_upload_may_appear_twice_and_be_used_again(here: Node) -> None:
     one, two = os.urandom(6 * MIB), os.urandom(100)
     first, second = await partial(here, one), await partial(here, two)
