@@ -206,3 +206,35 @@ async def test_a_database_that_was_never_migrated(tmp_path: Path) -> None:
     with pytest.raises(StateUnavailable, match="migrate"):
         await store.get("x")
     await store.aclose()
+
+
+async def test_only_commits_that_need_it_are_flushed(executor: SqliteExecutor) -> None:
+    def level(connection: Connection) -> int:
+        (value,) = connection.execute("PRAGMA synchronous", {}).fetchone()
+        return int(value)
+
+    full, normal = 2, 1
+    assert await executor.write(level) == full
+    assert await executor.write(level, flush=False) == normal
+    assert await executor.write(level, flush=False) == normal
+    assert await executor.write(level) == full
+    with pytest.raises(Rejected):
+        await executor.write(insert(1, 1), flush=False)
+    assert await executor.write(level) == full
+
+
+async def test_one_commit_that_needs_a_flush_has_its_group_flushed(
+    executor: SqliteExecutor,
+) -> None:
+    def level(connection: Connection) -> int:
+        (value,) = connection.execute("PRAGMA synchronous", {}).fetchone()
+        return int(value)
+
+    gate = Gate()
+    first = asyncio.create_task(executor.write(gate, flush=False))
+    await asyncio.to_thread(gate.reached.wait, 10)
+    calls = [asyncio.create_task(executor.write(level, flush=flush)) for flush in (False, True)]
+    await asyncio.sleep(0)
+    gate.open.set()
+    await first
+    assert await asyncio.gather(*calls) == [2, 2]

@@ -37,6 +37,7 @@ class Call(Generic[T]):
     work: Work[T]
     future: "asyncio.Future[T]"
     atomic: bool = False
+    flush: bool = True
 
     @property
     def abandoned(self) -> bool:

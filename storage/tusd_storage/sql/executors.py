@@ -26,8 +26,12 @@ class Executor(Protocol):
         """Statements that change nothing."""
         ...
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        """One changing statement, perhaps with reads behind it."""
+    async def write(self, work: Callable[[Connection], T], *, flush: bool = True) -> T:
+        """One changing statement, perhaps with reads behind it.
+
+        Without `flush` a power loss may undo it, unless something flushed came later; the end of a
+        process never does. For leases: a power loss ends their holders, too.
+        """
         ...
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:

@@ -86,7 +86,8 @@ class PostgresExecutor:
     async def read(self, work: Callable[[Connection], T]) -> T:
         return await self._run(work, atomic=False)
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], *, flush: bool = True) -> T:
+        # Always flushed: nodes outlive a power loss of the database.
         return await self._run(work, atomic=False)
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:

@@ -61,11 +61,11 @@ class SqlSessions:
             "over": over,
         }
         return await self._executor.write(
-            lambda connection: commits.acquire(self._sql, connection, params)
+            lambda connection: commits.acquire(self._sql, connection, params), flush=False
         )
 
     async def want(self, session_id: str, epoch: int) -> None:
-        await self._execute(self._sql.want, id=session_id, epoch=epoch)
+        await self._execute_lease(self._sql.want, id=session_id, epoch=epoch)
 
     async def wanted(self, holder: str) -> list[str]:
         def work(connection: Connection) -> list[str]:
@@ -81,10 +81,10 @@ class SqlSessions:
             rows = connection.execute(self._sql.renew, params).fetchall()
             return {session_id for (session_id,) in rows}
 
-        return await self._executor.write(work)
+        return await self._executor.write(work, flush=False)
 
     async def release(self, session_id: str, epoch: int) -> None:
-        await self._execute(self._sql.release, id=session_id, epoch=epoch)
+        await self._execute_lease(self._sql.release, id=session_id, epoch=epoch)
 
     async def opened(self, session_id: str, epoch: int, upload_id: str) -> None:
         params = {"id": session_id, "epoch": epoch, "upload_id": upload_id}
@@ -152,10 +152,10 @@ class SqlSessions:
     async def aclose(self) -> None:
         await self._executor.aclose()
 
-    async def _execute(self, statement: str, **params: object) -> None:
-        """One changing statement whose result nobody reads."""
+    async def _execute_lease(self, statement: str, **params: object) -> None:
+        """One changing statement on a lease, whose result nobody reads."""
 
         def work(connection: Connection) -> None:
             connection.execute(statement, params)
 
-        await self._executor.write(work)
+        await self._executor.write(work, flush=False)

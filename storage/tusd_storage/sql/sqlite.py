@@ -22,6 +22,7 @@ T = TypeVar("T")
 _READERS = 2
 _GROUP = 256  # calls in one commit: bounds how long the first of them waits
 _BUSY_TRIES = 3  # times the busy timeout of the connection
+_NORMAL = 1  # PRAGMA synchronous: commits are flushed with a later one that is, or a checkpoint
 
 
 class _Link:
@@ -64,31 +65,45 @@ class _Writer:
 
     def __init__(self, engine: Engine) -> None:
         self._link = _Link(engine)
+        self._configured: int | None = None
+        self._current: int | None = None
 
     def run(self, group: list[Call[Any]]) -> list[Answer]:
         try:
-            connection = self._begin()
+            connection = self._begin(flush=any(call.flush for call in group))
             answers = [self._step(connection, call, alone=len(group) == 1) for call in group]
             if connection.in_transaction:
                 connection.execute("COMMIT")
         except Exception as error:
-            self._link.close()  # rolls back whatever was begun
+            self.close()  # rolls back whatever was begun
             return [Answer(call, error=classify(error) or error) for call in group]
         return answers
 
     def close(self) -> None:
         self._link.close()
+        self._configured = self._current = None
 
-    def _begin(self) -> Any:
+    def _begin(self, *, flush: bool) -> Any:
         for left in reversed(range(_BUSY_TRIES)):
             try:
                 connection = self._link.open()
+                self._set_flush(connection, flush)
                 connection.execute("BEGIN IMMEDIATE")
                 return connection
             except Exception as error:
                 if not (is_busy(error) and left):
                     raise
         raise AssertionError("unreachable")
+
+    def _set_flush(self, connection: Any, flush: bool) -> None:
+        """Has the next commit flushed as configured, or not at once. A flush costs milliseconds."""
+        if self._configured is None:
+            configured: int = connection.execute("PRAGMA synchronous").fetchone()[0]
+            self._configured = self._current = configured
+        wanted = self._configured if flush else min(self._configured, _NORMAL)
+        if wanted != self._current:
+            connection.execute(f"PRAGMA synchronous = {wanted}")
+            self._current = wanted
 
     def _step(self, connection: Any, call: Call[Any], *, alone: bool) -> Answer:
         """One call of the group; its failure undoes it and leaves the others."""
@@ -125,8 +140,8 @@ class SqliteExecutor:
             raise closed()
         return await call.future
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        call: Call[T] = Call(work, asyncio.get_running_loop().create_future())
+    async def write(self, work: Callable[[Connection], T], *, flush: bool = True) -> T:
+        call: Call[T] = Call(work, asyncio.get_running_loop().create_future(), flush=flush)
         with self._lock:
             if self._closed:
                 raise closed()
