@@ -35,7 +35,7 @@ def ask(method: str, url: str, headers: dict[str, str], body: bytes = b"") -> di
         return {name.lower(): value for name, value in answer.headers.items()}
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "not in time"
@@ -77,7 +77,7 @@ def test_sigterm_keeps_what_arrived_and_ends_soon(seaweed: Engine, tmp_path: Pat
         url, connection = start_endless_upload(server)
         started = time.monotonic()
         assert server.terminate() == 0
-        assert time.monotonic() - started < 6
+        assert time.monotonic() - started < 9  # `shutdown_timeout` is 10
         connection.close()
         assert "Traceback" not in server.log()
         server.start()
@@ -207,7 +207,7 @@ def test_dev_brings_everything_and_leaves_nothing(tmp_path: Path) -> None:
         family = [*children(process.pid)]
         assert family
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=30)
+        rest, _ = process.communicate(timeout=60)
         assert process.returncode == 0, rest
         assert "Traceback" not in said + rest
         until(lambda: not [pid for pid in family if alive(pid)])

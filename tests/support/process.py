@@ -104,7 +104,7 @@ class ServerProcess:
         arguments: Sequence[str] = (),
         extra_env: Mapping[str, str] | None = None,
         ready_path: str = "/ready",
-        ready_timeout_s: float = 30.0,
+        ready_timeout_s: float = 90.0,
     ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
@@ -194,11 +194,11 @@ class ServerProcess:
         """SIGKILL to the process and its workers; returns when they are gone."""
         self._end(signal.SIGKILL, 10)
 
-    def terminate(self, timeout_s: float = 20) -> int:
+    def terminate(self, timeout_s: float = 40) -> int:
         """SIGTERM to the process; returns its exit code. Raises ServerFailed when it hangs."""
         return self._end(signal.SIGTERM, timeout_s)
 
-    def interrupt(self, timeout_s: float = 20) -> int:
+    def interrupt(self, timeout_s: float = 40) -> int:
         """SIGINT, as Ctrl-C sends it, to the whole group; returns the exit code."""
         return self._end(signal.SIGINT, timeout_s)
 
@@ -220,7 +220,7 @@ class ServerProcess:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
-    def wait(self, timeout_s: float = 20) -> int:
+    def wait(self, timeout_s: float = 40) -> int:
         """Waits for the process to end by itself; returns its exit code."""
         process = self._running()
         try:
@@ -234,7 +234,7 @@ class ServerProcess:
         """All it has written so far, over all starts."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
-    def wait_for_log(self, text: str, timeout_s: float = 10) -> None:
+    def wait_for_log(self, text: str, timeout_s: float = 60) -> None:
         """Returns when the log contains the text. Raises ServerFailed."""
         self._poll(lambda: text in self.log(), timeout_s, f"no {text!r} in the log")
 
