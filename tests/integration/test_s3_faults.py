@@ -10,7 +10,7 @@ import os
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +54,7 @@ class Time:
     def __init__(self) -> None:
         self.now = 0.0
         self.sleeps: list[float] = []
+        self.on_sleep: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
 
     def clock(self) -> float:
         return self.now
@@ -61,7 +62,7 @@ class Time:
     async def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
         self.now += seconds
-        await asyncio.sleep(0)
+        await self.on_sleep()
 
     @staticmethod
     def uniform(_low: float, high: float) -> float:
@@ -439,6 +440,17 @@ async def test_closing_waits_for_calls_under_way(fake: FakeS3, seaweed: Engine) 
         await loop.run_in_executor(None, fake.wait_for, "PutObject", 4)
         await bench.store.aclose()
         await asyncio.gather(*calls)
+
+
+async def test_a_closed_store_takes_nothing_new(fake: FakeS3, seaweed: Engine) -> None:
+    async with bench_of(fake, seaweed) as bench:
+        fake.fail("PutObject", Answer(500))
+        bench.time.on_sleep = bench.store.aclose
+        with pytest.raises(StoreRefused) as caught:
+            await bench.store.put(bench.spec(), body_of(b"x"))
+        assert caught.value.code == "Closed"
+        with pytest.raises(StoreRefused):
+            await bench.store.head(bench.bucket, "k")
 
 
 # Reaching the store

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from tusd_storage.errors import StoreRefused
+
 T = TypeVar("T")
 
 
@@ -21,8 +23,11 @@ class Threads:
         self._running: set[concurrent.futures.Future[Any]] = set()
 
     def submit(self, call: Callable[[], T]) -> concurrent.futures.Future[T]:
-        """Queues the call."""
-        future = self._executor.submit(call)
+        """Queues the call. Raises StoreRefused after `aclose`."""
+        try:
+            future = self._executor.submit(call)
+        except RuntimeError as error:
+            raise StoreRefused("Closed", "the object store has been closed") from error
         self._running.add(future)
         future.add_done_callback(self._running.discard)
         return future
