@@ -25,7 +25,8 @@ from tusd_py.http.download import Downloads
 from tusd_py.http.locations import Locations
 from tusd_py.http.tus import TusEndpoint
 from tusd_py.maintenance import Maintenance, Parts
-from tusd_py.settings import Settings, SettingsError
+from tusd_py.preparation import prepare_database
+from tusd_py.settings import Settings
 from tusd_py.settings_sources import load
 from tusd_py.telemetry.commits import TellingSessions
 from tusd_py.telemetry.events import CleanupRun, Telemetry
@@ -38,7 +39,7 @@ from tusd_storage.leases import LeaseManager
 from tusd_storage.locks import ProcessLock
 from tusd_storage.records import Protocol
 from tusd_storage.s3 import Observe, S3Config, S3Store
-from tusd_storage.sql import SqlStore, migrate, schema_is_current
+from tusd_storage.sql import SqlStore
 from tusd_storage.tail import NodeTails
 
 
@@ -269,14 +270,6 @@ def create_app(
         settings = load().settings
     settings.require_bucket()
     return TusdApp(Services(settings, authorize, validator=validator))
-
-
-def prepare_database(settings: Settings) -> None:
-    """Blocking. SQLite is brought up to date; PostgreSQL must have been. Raises: SettingsError."""
-    if settings.database_url.startswith("sqlite"):
-        migrate(settings.database_url)
-    elif not schema_is_current(settings.database_url):
-        raise SettingsError("The database's schema is an old one: run `tusd-py migrate`")
 
 
 def direct_routes(services: Services) -> list[BaseRoute]:

@@ -214,3 +214,14 @@ def test_dev_brings_everything_and_leaves_nothing(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.communicate(timeout=10)
+
+
+def test_an_unknown_aws_profile_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    result = run_program(
+        "serve",
+        extra_env={"TUSD_S3_BUCKET": "bucket", "AWS_PROFILE": "nonsense"},
+        cwd=tmp_path,
+    )
+    assert result.returncode == 2
+    assert "AWS_PROFILE" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.exceptions import ConfigParseError, ProfileNotFound
 from botocore.httpsession import get_cert_path
 from botocore.loaders import Loader, create_loader
 from botocore.utils import get_environ_proxies
 
+from tusd_storage.errors import AccessDenied
 from tusd_storage.s3.config import AddressingStyle, S3Config
 from tusd_storage.s3.wire import Origin, Wire
 
@@ -21,10 +23,17 @@ if TYPE_CHECKING:
 
 
 def new_session() -> boto3.Session:
-    """A session with credentials of its own that shares the description of S3 with all others."""
+    """A session with credentials of its own that shares the description of S3 with all others.
+
+    Raises: AccessDenied when the AWS configuration names something that is not there.
+    """
     core = botocore.session.Session()
     core.register_component("data_loader", _loader())
-    return boto3.Session(botocore_session=core)
+    try:
+        return boto3.Session(botocore_session=core)
+    except (ProfileNotFound, ConfigParseError) as error:
+        what = "AWS_PROFILE" if isinstance(error, ProfileNotFound) else "the AWS configuration file"
+        raise AccessDenied(f"{what} names no profile that can be read") from error
 
 
 @functools.cache
