@@ -238,7 +238,9 @@ class ObjectStore(Protocol):
         """UploadPartCopy of `size` bytes from `offset` of an object in the same bucket.
 
         `crc32`, where it is known, MUST be compared with the store's own, if it tells that, and is
-        the returned Part's. Where it is not, the store's own is; `UNKNOWN_CRC32` without one. Raises: NoSuchUpload, NoSuchObject, ….
+        the returned Part's. Where it is not, the store's own is; `UNKNOWN_CRC32` without one.
+
+        Raises: NoSuchUpload, NoSuchObject, ….
         """
         ...
 

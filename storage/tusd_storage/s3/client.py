@@ -30,6 +30,7 @@ def new_session() -> boto3.Session:
     core = botocore.session.Session()
     core.register_component("data_loader", _loader())
     try:
+        core.get_scoped_config()  # botocore would read it only later, and then raise its own
         return boto3.Session(botocore_session=core)
     except (ProfileNotFound, ConfigParseError) as error:
         what = "AWS_PROFILE" if isinstance(error, ProfileNotFound) else "the AWS configuration file"
