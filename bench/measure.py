@@ -26,6 +26,9 @@ class Sample:
     rate: float = 0.0
     """In the workload's unit."""
     cpu_s: float = 0.0
+    """Until the server is quiet again."""
+    cpu_at_end_s: float = 0.0
+    """Until the last answer."""
     cpu: float = 0.0
     """In the workload's CPU unit."""
     peak_bytes: int = 0
@@ -68,8 +71,9 @@ def measure(server: Server, workload: Workload, number: int, *, cache: Path, dat
             store.requests()
             cpu_before = machine.cpu_s(program.pid)
             report = drive(cache, program.port, server.path, workload.arguments)
-            cpu_s = machine.cpu_s(program.pid) - cpu_before
+            cpu_at_end = machine.cpu_s(program.pid) - cpu_before
             requests = store.requests()
+            cpu_s = machine.cpu_s(program.pid) - cpu_before
             peak = machine.peak_bytes(program.pid)
     except Failed as error:
         return Sample(workload.key, server.key, number, failure=str(error))
@@ -81,6 +85,7 @@ def measure(server: Server, workload: Workload, number: int, *, cache: Path, dat
         seconds=seconds,
         rate=workload.amount(answered, moved) / seconds,
         cpu_s=cpu_s,
+        cpu_at_end_s=cpu_at_end,
         cpu=workload.cpu(cpu_s, answered, moved),
         peak_bytes=peak,
         p50_s=report["p50"],

@@ -38,23 +38,24 @@ def main() -> int:
     print("the load generator against a sink:", file=sys.stderr)
     limits = ruler(options.cache)
     samples: list[Sample] = []
+    text = ""
     for sample in run(rows, columns, options):
         samples.append(sample)
         print(described(sample, rows), file=sys.stderr, flush=True)
-    results = report.Results(samples)
-    text = page(results, rows, columns, versions, skipped, limits, started, options)
+        results = report.Results(samples)
+        text = page(results, rows, columns, versions, skipped, limits, started, options)
+        if options.output:  # after each: a run that is ended early leaves what it has
+            raw = {
+                "started": started.isoformat(timespec="seconds"),
+                "machine": machine.description(),
+                "versions": versions,
+                "skipped": skipped,
+                "load_generator": limits,
+                "samples": [sample.as_json() for sample in samples],
+            }
+            options.output.write_text(text)
+            options.output.with_suffix(".json").write_text(json.dumps(raw, indent=1) + "\n")
     print(text)
-    if options.output:
-        options.output.write_text(text)
-        raw = {
-            "started": started.isoformat(timespec="seconds"),
-            "machine": machine.description(),
-            "versions": versions,
-            "skipped": skipped,
-            "load_generator": limits,
-            "samples": [sample.as_json() for sample in samples],
-        }
-        options.output.with_suffix(".json").write_text(json.dumps(raw, indent=1) + "\n")
     return 1 if any(s.failure and s.server in report.OWN for s in samples) else 0
 
 

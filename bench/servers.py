@@ -101,6 +101,9 @@ def _own(
     }
     if database:
         environment["TUSD_DATABASE_URL"] = database
+    # As at every start but the first: otherwise what migrates stays in the server's memory.
+    migrate = [sys.executable, "-m", "tusd_py.cli", "migrate"]
+    _must(migrate, folder, **environment)
     return Launch([sys.executable, "-m", "tusd_py.cli", "serve"], environment)
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from bench import native
 from bench.processes import Program, free_port
 
 DELAY_MS = 20
+SETTLE_S = 1.5
+SETTLE_MAX_S = 15.0
 BUCKET = "uploads"
 TMPFS = Path("/dev/shm")
 
@@ -29,11 +32,23 @@ class Store:
     counts: bool = False
 
     def requests(self) -> dict[str, int]:
-        """Requests by operation since the last call; empty where nobody counts."""
+        """Requests by operation since the last call; empty where nobody counts.
+
+        Waits until there are no more: some servers go on in the background.
+        """
         if not self.counts:
             return {}
-        request = urllib.request.Request(f"{self.endpoint}/-/reset", method="POST")
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        deadline = time.monotonic() + SETTLE_MAX_S
+        before, quiet_since = self._ask("stats"), time.monotonic()
+        while time.monotonic() < min(deadline, quiet_since + SETTLE_S):
+            time.sleep(0.1)
+            seen = self._ask("stats")
+            if seen != before:
+                before, quiet_since = seen, time.monotonic()
+        return self._ask("reset")
+
+    def _ask(self, what: str) -> dict[str, int]:
+        with urllib.request.urlopen(f"{self.endpoint}/-/{what}", timeout=10) as answer:
             return {name: n for name, n in json.load(answer)["operations"].items() if n}
 
 

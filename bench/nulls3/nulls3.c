@@ -7,7 +7,7 @@
  *     nulls3 PORT [--delay MILLISECONDS]
  *
  *     GET  /-/stats   requests by operation, and bytes taken, as JSON
- *     POST /-/reset   sets both to zero
+ *     GET  /-/reset   the same, and sets them to zero
  *     /-/sink/        answers tus requests and drops their bodies: the load generator's own limit
  */
 #define _GNU_SOURCE
