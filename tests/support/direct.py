@@ -91,14 +91,44 @@ async def broker_node(
 ) -> AsyncIterator[BrokerNode]:
     """A broker that ends with the block. `bare`: the store behind faults, if `store` has some."""
     events: list[Event] = []
-    sessions = TellingSessions(store, events.append)
-    node = Node(sessions, objects, folder, name=name, bucket=bucket, ttl=ttl)
-    broker = Broker(
+    node = Node(
+        TellingSessions(store, events.append),
+        objects,
+        folder,
+        name=name,
+        bucket=bucket,
+        ttl=ttl,
+    )
+    broker = broker_on(
+        node,
+        store,
+        objects,
+        events,
+        profiles=profiles or [Profile(name="default", bucket=bucket)],
+        capabilities=capabilities,
+        now=now,
+    )
+    try:
+        yield BrokerNode(broker=broker, node=node, sessions=bare or store, events=events)
+    finally:
+        await node.aclose()
+
+
+def broker_on(
+    node: Node,
+    store: Any,
+    objects: Any,
+    events: list[Event],
+    *,
+    profiles: Sequence[Profile],
+    capabilities: Collection[Capability] = frozenset(Capability),
+    now: Any = utc_now,
+) -> Broker:
+    """A broker beside a node's engine, on the same leases."""
+    return Broker(
         BrokerParts(
-            profiles=Profiles(
-                profiles or [Profile(name="default", bucket=bucket)], capabilities=capabilities
-            ),
-            sessions=sessions,
+            profiles=Profiles(profiles, capabilities=capabilities),
+            sessions=TellingSessions(store, events.append),
             direct=store,
             objects=objects,
             tails=node.tails,
@@ -110,10 +140,6 @@ async def broker_node(
             now=now,
         )
     )
-    try:
-        yield BrokerNode(broker=broker, node=node, sessions=bare or store, events=events)
-    finally:
-        await node.aclose()
 
 
 async def upload_parts(
