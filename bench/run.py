@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -213,7 +214,13 @@ def load_range(results: report.Results, rows: list[Workload], columns: list[Serv
     )
 
 
+def leave(_number: int, _frame: object) -> None:
+    """Unwinds, so that everything that was started is stopped."""
+    sys.exit(143)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, leave)
     try:
         sys.exit(main())
     except Failed as failed:
