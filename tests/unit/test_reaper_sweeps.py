@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.memory_store import FaultyStore, MemoryStore
 from tests.support.reaping import GRACE, IDLE, RETENTION, Clock, ReapedNode, counters, quick_store
+from tusd_reaper.actions import Actions
 from tusd_reaper.report import Report, Sweep
 from tusd_storage.errors import StateUnavailable, StoreRefused, StoreUnavailable
 from tusd_storage.partplan import MIB
@@ -722,3 +724,40 @@ def test_the_clock_of_files_is_the_real_one(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.touch()
     assert abs(path.stat().st_mtime - Clock()().timestamp()) < 5
+
+
+# -- Between the look and the act
+
+
+async def test_every_action_looks_again_before_it_acts(world: World, node: ReapedNode) -> None:
+    """Whatever a listing said: by now the upload lives."""
+    live, done = await large(node), await partial(node, b"done")
+    actions = Actions(node.tools)
+    before = [await world.row(session) for session in (live, done)]
+    assert await actions.expire(live) is None
+    assert await actions.clean(live) is None
+    assert await actions.sweep_ended(live) is None
+    assert await actions.forget(live) is None
+    assert await actions.delete_partial(live) is None
+    assert await actions.delete_tail(live.id, moved=True) is None
+    assert await actions.end_lease(live, world.clock()) is None
+    for act in (actions.clean, actions.sweep_ended, actions.forget):
+        assert await act(done) is None
+    for session, was in zip((live, done), before, strict=True):
+        assert replace(await world.row(session), lease_epoch=was.lease_epoch) == was
+    assert world.tail(node, live.id).exists()
+    await node.patch(live, 5 * MIB + 4, b"more")
+    assert await node.content(done) == b"done"
+
+
+async def test_what_got_its_last_byte_meanwhile_is_not_expired(
+    world: World, node: ReapedNode
+) -> None:
+    upload = await node.create(10)
+    listed = await node.patch(upload, 0, b"half ")
+    world.objects.fail("put", StoreUnavailable("down"))
+    with pytest.raises(StoreUnavailable):
+        await node.patch(upload, 5, b"whole")
+    world.clock.forward(IDLE + SECOND)
+    assert await Actions(node.tools).expire(listed) is None
+    assert await clean_sweep(node, Sweep.EXPIRE) == {"expire": {"due": 1, "finished": 1}}
