@@ -8,6 +8,7 @@ from bench.servers import Server
 from bench.workloads import MIB, Workload
 
 OWN = ("tusd-py", "tusd-py-fast")
+NO_PEERS = (*OWN, "bare", "rustus")  # the last two do something else
 
 
 class Results:
@@ -107,7 +108,7 @@ def notes(results: Results, rows: Sequence[Workload], columns: Sequence[Server])
 
 
 def _ratio(middles: dict[str, float | None]) -> list[str]:
-    peers = [value for key, value in middles.items() if value and key not in OWN and key != "bare"]
+    peers = [value for key, value in middles.items() if value and key not in NO_PEERS]
     own = middles.get(OWN[0])
     if not peers or not own:
         return ["", ""]

@@ -219,22 +219,17 @@ def _install_rustus(cache: Path) -> str:
     return run_quietly([str(binary), "--version"])
 
 
-def _rustus(cache: Path, port: int, folder: Path, store: Store) -> Launch:
+def _rustus(cache: Path, port: int, folder: Path, _: Store) -> Launch:
     flags = {
         "host": "127.0.0.1",
         "port": port,
-        "url": "/files/",
-        "storage": "hybrid-s3",
+        "url": "/files",
         "data-dir": folder / "data",
         "info-dir": folder / "info",
-        "s3-bucket": store.bucket,
-        "s3-region": store.region,
-        "s3-url": store.endpoint,
-        "s3-access-key": store.access_key,
-        "s3-secret-key": store.secret_key,
+        "max-body-size": 2**31,
         "log-level": "ERROR",
     }
-    command = [str(cache / "rustus" / "bin" / "rustus"), "--s3-force-path-style"]
+    command = [str(cache / "rustus" / "bin" / "rustus")]
     return Launch([*command, *(item for k, v in flags.items() for item in (f"--{k}", str(v)))])
 
 
@@ -271,7 +266,9 @@ def servers(database: str | None = None) -> list[Server]:
             "rustus",
             _install_rustus,
             _rustus,
-            note="collects an upload on the local disk and copies it to S3 at the end",
+            path="/files",
+            note="the crate has no S3 storage: it only writes files to the local disk, and does not"
+            " count as a peer in the ratios",
         ),
     ]
 
