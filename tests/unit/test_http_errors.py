@@ -13,13 +13,15 @@ from tusd_py.http.errors import INTERNAL, TABLE, failure_of, headers_of, problem
 from tusd_py.protocol import errors as protocol
 from tusd_py.uploads.body import ClientGone, Interrupted, Stop
 from tusd_storage import errors as storage
+from tusd_storage.s3.faults import Throttled
 
 ABSTRACT = {storage.Unavailable, storage.Rejected}
 
 
 def concrete(root: type[Exception]) -> Iterator[type[Exception]]:
+    """The kinds of the taxonomies. More exact ones of an adapter are answered as what they are."""
     for kind in root.__subclasses__():
-        if kind not in ABSTRACT:
+        if kind not in ABSTRACT and kind.__module__ == root.__module__:
             yield kind
         yield from concrete(kind)
 
@@ -141,3 +143,9 @@ def test_a_problem_has_status_code_and_detail() -> None:
     error = protocol.SizeExceeded("too much")
     body = json.loads(problem(error, TABLE[type(error)]))
     assert body == {"status": 413, "code": "size_exceeded", "detail": "too much"}
+
+
+def test_a_more_exact_kind_is_answered_as_its_root() -> None:
+    """A store that stayed too busy until the deadline is no fault of this server."""
+    failure = failure_of(Throttled("PutObject: the store answered 503 SlowDown"))
+    assert failure is TABLE[storage.StoreUnavailable]

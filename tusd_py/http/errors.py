@@ -105,7 +105,8 @@ def failure_of(error: Exception) -> Failure | None:
         if error.stop is Stop.DISCONNECTED:
             return None
         return _INTERRUPTED.get(error.stop, INTERNAL)
-    return TABLE.get(type(error), INTERNAL)
+    # An adapter may raise a more exact kind, as `Throttled` is one of StoreUnavailable.
+    return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), INTERNAL)
 
 
 def headers_of(error: Exception, failure: Failure) -> dict[str, str]:
