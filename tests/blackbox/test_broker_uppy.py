@@ -5,6 +5,7 @@ No Node server stands between: the page speaks to this one and to the store.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -170,6 +171,24 @@ def test_a_cancelled_upload_leaves_nothing(
     left = client.list_multipart_uploads(Bucket=seaweed.bucket, Prefix=prefix)
     client.close()
     assert left.get("Uploads", []) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1000, 6 * MIB])
+def test_the_readmes_example(
+    server: ServerProcess, seaweed: Engine, tmp_path: Path, size: int
+) -> None:
+    readme = (CLIENT.parents[2] / "README.md").read_text()
+    blocks = re.findall(r"```js\n(.*?)```", readme, re.DOTALL)
+    (code,) = [text for text in blocks if "@uppy/aws-s3" in text]
+    path, data = a_file(tmp_path, size, "photo.jpg")
+    page = Page(server, path, example=code.replace("http://localhost:8080", server.url))
+    try:
+        key = page.wait_for("uploaded")["key"]
+        assert page.wait_for("told")["status"] == 200
+        assert stored(seaweed, key) == data
+    finally:
+        page.close()
 
 
 def test_the_openapi_document_is_served(server: ServerProcess) -> None:

@@ -17,9 +17,11 @@ from tests.support.node import CLIENTS, require_node
 from tests.support.process import ROOT, ServerProcess, free_port, program_environment, run_program
 from tests.support.tus import Bucket
 from tusd_py.settings import Settings
+from tusd_py.settings_sources import load
 
 README = (ROOT / "README.md").read_text()
-ENDPOINT = "http://localhost:8080/files/"
+ROOT_URL = "http://localhost:8080"
+ENDPOINT = f"{ROOT_URL}/files/"
 DATA = os.urandom(6 * 1024 * 1024 + 7)
 
 
@@ -65,6 +67,20 @@ def test_the_python_example(server: ServerProcess, bucket: Bucket, tmp_path: Pat
     code = block("python", "tusclient").replace(ENDPOINT, server.uploads_url)
     url = run([sys.executable, "-"], tmp_path, code).strip()
     assert bucket.read(url) == DATA
+
+
+def test_the_session_example(server: ServerProcess, tmp_path: Path) -> None:
+    (tmp_path / "video.mp4").write_bytes(DATA)
+    code = block("python", "import httpx").replace(ROOT_URL, server.url)
+    said = run([sys.executable, "-"], tmp_path, code)
+    assert said.split() == ["validating", str(len(DATA))]
+
+
+def test_the_profile_example(tmp_path: Path) -> None:
+    file = tmp_path / "tusd.toml"
+    file.write_text(block("toml", "profiles"))
+    pictures = load(environ={}, config=file).settings.profiles["pictures"]
+    assert (pictures.max_size, pictures.content_types) == (20_000_000, ("image/*",))
 
 
 def test_the_curl_example(server: ServerProcess, bucket: Bucket, tmp_path: Path) -> None:

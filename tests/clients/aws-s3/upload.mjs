@@ -7,6 +7,7 @@
 // file             path of what is uploaded
 // multipart        whether the plugin cuts the file
 // pauseAfterParts  number of parts after which it pauses by itself
+// example          the page's script, instead of page.js; it makes `uppy`
 
 import { createServer } from 'node:http'
 import { createInterface } from 'node:readline'
@@ -15,8 +16,20 @@ import { chromium } from 'playwright-core'
 
 const options = JSON.parse(process.argv[2])
 
+const folder = new URL('.', import.meta.url).pathname
+const glue = `
+document.querySelector('input').addEventListener('change', (event) => {
+  const [file] = event.target.files
+  uppy.addFile({ name: file.name, type: file.type, data: file })
+})
+uppy.on('upload-error', (_, error) => window.tell({ event: 'error', message: error.message }))
+uppy.on('upload-success', (_, { body }) => window.tell({ event: 'uploaded', key: body.key }))
+`
+const entry = options.example
+  ? { stdin: { contents: options.example + glue, resolveDir: folder } }
+  : { entryPoints: [`${folder}page.js`] }
 const bundle = await build({
-  entryPoints: [new URL('page.js', import.meta.url).pathname],
+  ...entry,
   bundle: true,
   format: 'iife',
   write: false,
@@ -44,6 +57,10 @@ function tell(facts) {
 }
 
 page.on('pageerror', (error) => tell({ event: 'error', message: String(error) }))
+page.on('response', (response) => {
+  const { pathname } = new URL(response.url())
+  if (pathname === '/s3/complete') tell({ event: 'told', status: response.status() })
+})
 await page.exposeFunction('tell', tell)
 await page.addInitScript((given) => {
   window.options = given
