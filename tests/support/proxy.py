@@ -27,10 +27,12 @@ HOST = "127.0.0.1"
 CHUNK_SIZE = 64 * 1024
 SOCKET_BUFFER_SIZE = 128 * 1024
 """Small, so that a client is not far ahead of what was passed on."""
-HAND_OVER_STEPS = 10
-"""Turns of the event loop, more than it takes from accepting a connection to the task for it."""
+BACKLOG = 100
 FLUSH_S = 5.0
 """A side that does not take what was passed on (a paused process) is given up."""
+
+
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Fault(StrEnum):
@@ -85,12 +87,12 @@ class Proxy:
         self._connections = 0
         self._rate: float | None = None
         self._is_down = False
-        self._links: set[asyncio.Task[None]] = set()
+        self._links: dict[asyncio.Task[None], asyncio.Event] = {}
         self._loop = asyncio.new_event_loop()
         self._moving = asyncio.Event()
         self._moving.set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
-        self._server: asyncio.Server | None = None
+        self._listener = socket.socket()
         self.port = 0
 
     @property
@@ -188,57 +190,65 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _listen(self) -> None:
-        listener = socket.socket()
+        listener = self._listener
+        listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_SIZE)
         listener.bind((HOST, 0))
+        listener.listen(BACKLOG)
         self.port = listener.getsockname()[1]
-        self._server = await asyncio.start_server(self._accept, sock=listener, limit=CHUNK_SIZE)
+        self._loop.add_reader(listener, self._accept)
 
     async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for _ in range(HAND_OVER_STEPS):
-            await asyncio.sleep(0)
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
         await self._end_links()
 
+    def _accept(self) -> None:
+        try:
+            raw, _ = self._listener.accept()
+        except OSError:
+            return  # it has gone again
+        self._connections += 1
+        severed = asyncio.Event()
+        task = self._loop.create_task(self._serve(raw, severed))
+        self._links[task] = severed
+        task.add_done_callback(self._links.pop)
+
     async def _end_links(self) -> None:
-        links = list(self._links)
-        for link in links:
-            link.cancel()
+        links = dict(self._links)
+        for severed in links.values():
+            severed.set()
         if links:
             await asyncio.wait(links)
         self._moving.set()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._links.add(task)
-        self._connections += 1
+    async def _serve(self, raw: socket.socket, severed: asyncio.Event) -> None:
+        reader, writer = await _streams(raw)
         try:
             if not self._is_down:
-                await self._link(reader, writer)
-        except asyncio.CancelledError:
-            pass  # `cut_now`, or the end of the test
+                await self._link(reader, writer, severed)
         finally:
             await _end(writer, reset=True)
-            self._links.discard(task)
 
-    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _link(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, severed: asyncio.Event
+    ) -> None:
         try:
             server_reader, server_writer = await _connect(self._backend)
         except OSError:
             return
-        pumps = [
+        tasks = [
             asyncio.create_task(self._pump(reader, server_writer, self._up)),
             asyncio.create_task(self._pump(server_reader, writer, self._down)),
+            asyncio.create_task(_cut_when(severed)),
         ]
         try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            for pump in pumps:
-                pump.cancel()
-            ends = await asyncio.gather(*pumps, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
             # The server gets all that was passed on, and then an end.
             await asyncio.gather(
                 _end(server_writer, reset=False),
@@ -288,24 +298,33 @@ class Proxy:
                 raise _Cut(reset=fault is Fault.RESET)
 
 
+async def _cut_when(severed: asyncio.Event) -> None:
+    """Raises: _Cut."""
+    await severed.wait()
+    raise _Cut(reset=True)
+
+
 def _address(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     assert parts.hostname and parts.port, url
     return parts.hostname, parts.port
 
 
-async def _connect(
-    address: tuple[str, int],
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(address: tuple[str, int]) -> _Streams:
     raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_SIZE)
+    raw.setblocking(False)
     try:
-        raw.setblocking(False)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_SIZE)
         await asyncio.get_running_loop().sock_connect(raw, address)
-        return await asyncio.open_connection(sock=raw, limit=CHUNK_SIZE)
-    except BaseException:
+    except OSError:
         raw.close()
         raise
+    return await _streams(raw)
+
+
+async def _streams(raw: socket.socket) -> _Streams:
+    raw.setblocking(False)
+    return await asyncio.open_connection(sock=raw, limit=CHUNK_SIZE)
 
 
 async def _end(writer: asyncio.StreamWriter, *, reset: bool) -> None:
