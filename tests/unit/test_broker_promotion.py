@@ -248,3 +248,32 @@ async def test_a_webhook_that_says_nothing_is_asked_again(
         with pytest.raises(ValidatorUnavailable):
             await world.promoted(job, validator)
     assert (await world.asset(job)).state is AssetState.VALIDATING
+
+
+async def tus_job(world: World, data: bytes, metadata: str) -> Job:
+    """The job of a finished tus upload."""
+    upload = await world.it.node.create(len(data), upload_metadata=metadata)
+    await world.it.node.patch(upload, 0, data)
+    (job,) = await world.it.sessions.jobs()
+    found: Job = job
+    return found
+
+
+async def test_a_tus_upload_that_promised_nothing_costs_the_store_nothing(world: World) -> None:
+    job = await tus_job(world, PICTURE, "")
+    before = world.objects.calls.copy()
+    assert await world.promoted(job) == (AssetState.AVAILABLE, None)
+    assert world.objects.calls == before
+
+
+async def test_a_tus_upload_that_promised_a_type_is_looked_at_once(world: World) -> None:
+    job = await tus_job(world, b"<html></html>", "filetype aW1hZ2UvcG5n")  # image/png
+    before = world.objects.calls.copy()
+    assert await world.promoted(job) == (AssetState.QUARANTINED, "content_type_mismatch")
+    assert world.objects.calls - before == {"read": 1}
+
+
+async def test_a_tus_upload_is_looked_at_where_types_are_limited(world: World) -> None:
+    world.profiles = [Profile(name="default", bucket="bucket", content_types=("image/*",))]
+    job = await tus_job(world, b"<html></html>", "")
+    assert await world.promoted(job) == (AssetState.QUARANTINED, "content_type_refused")

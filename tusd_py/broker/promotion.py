@@ -64,11 +64,14 @@ class Promoter:
 
     async def _reason(self, asset: Asset, session: UploadSession | None) -> str | None:
         """Why it must be quarantined, as a stable code or the validator's words; None if good."""
-        found = await self._objects.head(asset.bucket, asset.object_key)
-        if found is None:
-            return "object_missing"
-        if (changed := _changed(asset, session, found)) is not None:
-            return changed
+        if not _made_by_us(session):
+            found = await self._objects.head(asset.bucket, asset.object_key)
+            if found is None:
+                return "object_missing"
+            if (changed := _changed(asset, session, found)) is not None:
+                return changed
+        if not self._has_question(asset, session):
+            return None
         try:
             sniffed = await self._sniff(asset)
         except NoSuchObject:
@@ -80,6 +83,13 @@ class Promoter:
         if self._validator is None:
             return None
         return await self._validator(Candidate(asset, sniffed, self._objects))
+
+    def _has_question(self, asset: Asset, session: UploadSession | None) -> bool:
+        """Whether the first bytes could change the answer: each look costs a request."""
+        if self._validator is not None or _promised_type(asset, session) is not None:
+            return True
+        profile = self._profiles.find(asset.profile)
+        return profile is not None and bool(profile.content_types)
 
     async def _sniff(self, asset: Asset) -> str:
         head = await Candidate(asset, UNKNOWN, self._objects).head(SNIFFED_SIZE)
@@ -106,6 +116,12 @@ class Promoter:
             log.warning("asset_settled_already", asset=asset.id)
             return
         log.info("asset_settled", asset=asset.id, state=str(state), reason=reason)
+
+
+def _made_by_us(session: UploadSession | None) -> bool:
+    """Whether every byte passed through this server: the store has told us size and ETag, and no
+    client ever had a URL to write the object."""
+    return session is not None and session.protocol is Protocol.TUS
 
 
 def _changed(asset: Asset, session: UploadSession | None, found: ObjectInfo) -> str | None:

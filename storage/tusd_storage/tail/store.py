@@ -7,9 +7,11 @@ is told by the caller, from the row.
 import asyncio
 import os
 import tempfile
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +28,10 @@ T = TypeVar("T")
 _THREADS = 8
 """Flushes wait for the disk, not for the processor."""
 
+_MOVING = ".steal-"
+_RESIDUE_AGE_S = 3600
+"""A tail is moved within seconds: an older copy was left by a process that died over it."""
+
 _REMEMBERED = 10_000
 """Tails whose content this process wrote itself and need not read again to trust."""
 
@@ -40,6 +46,7 @@ class NodeTails:
         self._trusted: OrderedDict[str, tuple[Identity, int]] = OrderedDict()
         folder = tail_folder(root)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _remove_residue(folder)
 
     async def open(
         self,
@@ -111,7 +118,7 @@ class NodeTails:
 
     def _move(self, fd: int, path: Path, size: int) -> int:
         """Copies the tail into a new file under the same name; returns its handle."""
-        new, name = tempfile.mkstemp(dir=path.parent, prefix=".steal-")
+        new, name = tempfile.mkstemp(dir=path.parent, prefix=_MOVING)
         try:
             write_segments(new, 0, [FileRange(fd=fd, offset=0, size=size)])
             os.fdatasync(new)
@@ -171,3 +178,11 @@ class NodeTails:
         except asyncio.CancelledError:
             await asyncio.wait([future])
             raise
+
+
+def _remove_residue(folder: Path) -> None:
+    oldest = time.time() - _RESIDUE_AGE_S
+    for path in folder.glob(_MOVING + "*"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()

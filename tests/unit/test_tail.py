@@ -1,0 +1,212 @@
+"""The tail of a node: path, guard, append, replace, theft, and what a crash leaves."""
+
+import os
+import time
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tusd_storage.errors import DiskFull, LeaseLost, TailMissing
+from tusd_storage.records import FileRange
+from tusd_storage.tail import NodeTails, tail_path
+from tusd_storage.tail.paths import DEFAULT_ROOT, session_id_of
+from tusd_storage.tail.tail import NodeTail
+
+ID = "n-1~AbC_-9"
+
+
+def alive() -> None:
+    """A fence that holds."""
+
+
+def lost() -> None:
+    raise LeaseLost(ID)
+
+
+@pytest.fixture
+async def tails(tmp_path: Path) -> AsyncIterator[NodeTails]:
+    store = NodeTails(tmp_path)
+    yield store
+    await store.aclose()
+
+
+async def opened(tails: NodeTails, data: bytes, *, steal: bool = False) -> NodeTail:
+    return await tails.open(
+        ID, size=len(data), crc32=zlib.crc32(data), fresh=False, steal=steal, fence=alive
+    )
+
+
+async def fresh(tails: NodeTails) -> NodeTail:
+    return await tails.open(ID, size=0, crc32=0, fresh=True, steal=False, fence=alive)
+
+
+async def written(tails: NodeTails, data: bytes) -> None:
+    tail = await fresh(tails)
+    await tail.append([data], crc32=zlib.crc32(data))
+    await tail.aclose()
+
+
+def test_the_path_is_the_unpadded_url_safe_base64_of_the_id() -> None:
+    assert tail_path("a") == DEFAULT_ROOT / "tus" / "YQ.tail"
+    assert tail_path("a?>", root=Path("x")) == Path("x/tus/YT8-.tail")
+
+
+@given(st.text(max_size=60))
+def test_no_id_names_a_file_elsewhere_and_every_path_leads_back(session_id: str) -> None:
+    try:
+        session_id.encode()
+    except UnicodeEncodeError:
+        return
+    path = tail_path(session_id, root=Path("r"))
+    assert path.parent == Path("r/tus")
+    assert session_id_of(path) == session_id
+
+
+@pytest.mark.parametrize("name", ["x", "YQ", "YQ==.tail", "!.tail", "YQ.tail2", "_w.tail"])
+def test_foreign_files_are_nobodys(name: str) -> None:
+    assert session_id_of(Path(name)) is None
+
+
+async def test_appended_bytes_are_found_again(tails: NodeTails, tmp_path: Path) -> None:
+    await written(tails, b"hello")
+    tail = await opened(tails, b"hello")
+    await tail.append([b" ", b"world"], crc32=zlib.crc32(b"hello world"))
+    await tail.aclose()
+    assert tail_path(ID, root=tmp_path).read_bytes() == b"hello world"
+    await (await opened(tails, b"hello world")).aclose()
+
+
+async def test_a_fresh_tail_makes_no_file_before_it_has_bytes(
+    tails: NodeTails, tmp_path: Path
+) -> None:
+    tail = await fresh(tails)
+    assert not tail.exists
+    await tail.aclose()
+    assert not tail_path(ID, root=tmp_path).exists()
+    await written(tails, b"")
+    assert tail_path(ID, root=tmp_path).read_bytes() == b""
+
+
+async def test_residue_at_offset_zero_is_replaced(tails: NodeTails, tmp_path: Path) -> None:
+    tail_path(ID, root=tmp_path).write_bytes(b"from a process that died")
+    await written(tails, b"new")
+    assert tail_path(ID, root=tmp_path).read_bytes() == b"new"
+
+
+async def test_what_is_longer_is_cut_back(tails: NodeTails, tmp_path: Path) -> None:
+    path = tail_path(ID, root=tmp_path)
+    path.write_bytes(b"hello and more")
+    await (await opened(tails, b"hello")).aclose()
+    assert path.read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "absent"), (b"hell", "short"), (b"", "short"), (b"hallo", "damaged")],
+)
+async def test_what_is_not_there_is_told(
+    tails: NodeTails, tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    path = tail_path(ID, root=tmp_path)
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(TailMissing) as missing:
+        await opened(tails, b"hello")
+    assert missing.value.reason == reason
+    assert (path.read_bytes() if path.exists() else None) == content
+
+
+async def test_damage_after_our_own_write_is_noticed(tails: NodeTails, tmp_path: Path) -> None:
+    await written(tails, b"hello")
+    path = tail_path(ID, root=tmp_path)
+    before = path.stat()
+    deadline = time.monotonic() + 5
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of files is a coarse one
+        assert time.monotonic() < deadline
+        path.write_bytes(b"hallo")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(TailMissing):
+        await opened(tails, b"hello")
+
+
+async def test_replacing_drops_what_was_there(tails: NodeTails, tmp_path: Path) -> None:
+    await written(tails, b"a part's bytes")
+    tail = await opened(tails, b"a part's bytes")
+    await tail.replace([b"rest"], crc32=zlib.crc32(b"rest"))
+    assert tail.range().size == 4
+    await tail.aclose()
+    assert tail_path(ID, root=tmp_path).read_bytes() == b"rest"
+
+
+async def test_a_thief_leaves_the_old_holder_with_a_file_nobody_reads(
+    tails: NodeTails, tmp_path: Path
+) -> None:
+    await written(tails, b"hello")
+    old = await opened(tails, b"hello")
+    new = await opened(tails, b"hello", steal=True)
+    await old.append([b" from the past"], crc32=0)
+    await new.append([b" world"], crc32=zlib.crc32(b"hello world"))
+    await old.aclose()
+    await new.aclose()
+    assert tail_path(ID, root=tmp_path).read_bytes() == b"hello world"
+
+
+async def test_nothing_is_written_once_the_lease_is_lost(tails: NodeTails, tmp_path: Path) -> None:
+    await written(tails, b"hello")
+    tail = await tails.open(ID, size=0, crc32=0, fresh=True, steal=False, fence=lost)
+    with pytest.raises(LeaseLost):
+        await tail.append([b"x"], crc32=0)
+    with pytest.raises(LeaseLost):
+        await tails.open(
+            ID, size=5, crc32=zlib.crc32(b"hello"), fresh=False, steal=False, fence=lost
+        )
+    assert tail_path(ID, root=tmp_path).read_bytes() == b"hello"
+
+
+async def test_a_write_that_fails_leaves_the_committed_bytes(
+    tails: NodeTails, tmp_path: Path
+) -> None:
+    await written(tails, b"hello")
+    tail = await opened(tails, b"hello")
+    nowhere = FileRange(fd=tail.range().fd, offset=100, size=10)  # cannot be read whole
+    with pytest.raises(DiskFull):
+        await tail.append([b" world", nowhere], crc32=0)
+    await tail.aclose()
+    assert tail_path(ID, root=tmp_path).read_bytes() == b"hello"
+
+
+async def test_a_spool_is_anonymous_and_keeps_order(tails: NodeTails, tmp_path: Path) -> None:
+    spool = await tails.spool()
+    await spool.write([b"one", b"two"])
+    await spool.write([b"three"])
+    held = spool.range()
+    assert os.pread(held.fd, held.size, held.offset) == b"onetwothree"
+    assert list((tmp_path / "tus").iterdir()) == []
+    spool.close()
+
+
+async def test_the_scan_names_tails_and_nothing_else(tails: NodeTails, tmp_path: Path) -> None:
+    await written(tails, b"hello")
+    (tmp_path / "tus" / "README").write_text("not a tail")
+    (found,) = tails.scan()
+    assert (found.session_id, found.size) == (ID, 5)
+    assert await tails.delete(ID)
+    assert not await tails.delete(ID)
+    assert list(tails.scan()) == []
+
+
+async def test_what_a_dead_thief_left_is_removed_in_time(tmp_path: Path) -> None:
+    folder = tmp_path / "tus"
+    folder.mkdir()
+    old, new = folder / ".steal-old", folder / ".steal-new"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    store = NodeTails(tmp_path)
+    await store.aclose()
+    assert not old.exists()
+    assert new.exists()
