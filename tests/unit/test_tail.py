@@ -55,7 +55,7 @@ def test_the_path_is_the_unpadded_url_safe_base64_of_the_id() -> None:
     assert tail_path("a?>", root=Path("x")) == Path("x/tus/YT8-.tail")
 
 
-@given(st.text(max_size=60))
+@given(st.text(min_size=1, max_size=60))
 def test_no_id_names_a_file_elsewhere_and_every_path_leads_back(session_id: str) -> None:
     try:
         session_id.encode()

@@ -210,7 +210,10 @@ class TusEndpoint:
         if failure is INTERNAL:
             log.exception("request_failed", upload=exchange.upload_id, exc_info=error)
         elif failure.status >= 500:
-            log.warning("request_refused", upload=exchange.upload_id, code=failure.code)
+            reason = f"{type(error).__name__}: {error}"
+            log.warning(
+                "request_refused", upload=exchange.upload_id, code=failure.code, reason=reason
+            )
         headers = headers_of(error, failure)
         status = failure.status
         if exchange.method == "HEAD" and status >= 500:
