@@ -303,6 +303,11 @@ def upload_config(settings: Settings) -> UploadConfig:
         prefix=settings.s3_prefix,
         limits=settings.store_limits(),
         max_size=settings.max_size,
+        profile_max_sizes={
+            name: profile.max_size
+            for name, profile in settings.profiles.items()
+            if profile.max_size is not None
+        },
         expires_in=settings.expires_in,
         max_lifetime=settings.max_lifetime,
         tail_loss=settings.tail_loss,

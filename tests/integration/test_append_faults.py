@@ -5,6 +5,7 @@ import base64
 import hashlib
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,14 @@ async def test_bytes_beyond_the_memory_budget_wait_on_disk(tmp_path: Path) -> No
             assert await here.content(upload) == data
         assert here.engine.memory_used == 0
     await sessions.aclose()
+
+
+async def test_a_profile_may_take_less_than_the_server(here: Node) -> None:
+    upload = await here.create(None)
+    with pytest.raises(SizeExceeded):
+        config = replace(here.config, profile_max_sizes={"default": 10})
+        here.engine.config = config
+        await here.patch(upload, 0, b"x" * 11)
+    assert await here.offset(upload) == 0
+    await here.patch(upload, 0, b"x" * 10, upload_length="10")
+    assert await here.content(upload) == b"x" * 10

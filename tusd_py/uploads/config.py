@@ -1,5 +1,6 @@
 """What the use cases must be told: limits, times, names. Values only."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
@@ -20,6 +21,8 @@ class UploadConfig:
     limits: StoreLimits = field(default_factory=StoreLimits)
     max_size: int | None = None
     """Longest upload in bytes; None for what the store can hold."""
+    profile_max_sizes: Mapping[str, int] = field(default_factory=dict)
+    """Longest upload in bytes of the other profiles that have a maximum of their own."""
     expires_in: timedelta = timedelta(hours=24)
     """An unfinished upload expires this long after its last accepted byte."""
     max_lifetime: timedelta = timedelta(days=7)
@@ -32,7 +35,9 @@ class UploadConfig:
     memory_budget: int = 64 * MIB
     """Bytes of request bodies the process keeps in memory; beyond it they wait on disk."""
 
-    def longest(self, *, deferred: bool) -> int:
-        """The longest upload in bytes that may be created."""
+    def longest(self, *, deferred: bool, profile: str | None = None) -> int:
+        """The longest upload in bytes that a profile (None: this one) takes."""
         possible = max_length(self.limits, deferred=deferred)
-        return possible if self.max_size is None else min(possible, self.max_size)
+        if self.max_size is not None:
+            possible = min(possible, self.max_size)
+        return min(possible, self.profile_max_sizes.get(profile or self.profile, possible))

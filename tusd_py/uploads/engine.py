@@ -240,7 +240,7 @@ class UploadEngine:
         self, writer: "_Writer", lease: Lease, request: PatchRequest, reader: BodyReader
     ) -> UploadSession:
         session = self._check_tus(lease.session)
-        longest = self.config.longest(deferred=session.length is None)
+        longest = self.config.longest(deferred=session.length is None, profile=session.profile)
         accepted = rules.check_patch(_facts(session), request, now=self._now(), max_size=longest)
         if session.received:
             return await self._resume_finish(lease)
