@@ -277,8 +277,11 @@ async def test_completed_partials_expire_unless_a_final_waits(
     assert (await world.row(three)).deleted_at is not None
     assert (await world.row(one)).deleted_at is None
     world.clock.forward(IDLE)
+    # Which of the two is looked at first follows from their random ids: the partial upload goes
+    # with the final one that needed it, or in the next run.
     await clean_sweep(node, Sweep.EXPIRE)
-    assert await clean_sweep(node, Sweep.EXPIRE) == {"expire": {"due": 1, "expired": 1}}
+    await clean_sweep(node, Sweep.EXPIRE)
+    assert (await world.row(one)).deleted_at is not None
     assert not world.memory.objects
 
 
