@@ -46,11 +46,13 @@ page:
 test: setup page $(addsuffix /node_modules/.installed,$(NODE_CLIENTS))
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: setup
+lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint
 	$(BIN)/python -m pytest -q tests/unit
 
 format: setup
