@@ -19,7 +19,7 @@ WEB_SOURCES := $(WEB)/package.json $(WEB)/package-lock.json $(wildcard $(WEB)/*.
 NODE_CLIENTS := $(patsubst %/package-lock.json,%,$(wildcard tests/clients/*/package-lock.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup web page test check format bench bench-quick lock clean
+.PHONY: help run setup web page test lint check format bench bench-quick lock clean
 
 help:
 	@echo 'make run     start everything on this machine and say where the page is'
