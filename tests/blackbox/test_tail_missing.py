@@ -4,11 +4,11 @@ A PATCH that reaches the node without the tail is refused, changes nothing, and 
 where the tail is.
 """
 
-import http.client
 import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +17,8 @@ import pytest
 
 from tests.support.engines import Engine
 from tests.support.process import ServerProcess
+from tests.support.tus import Bucket, TusClient
+from tests.support.wire import Answer
 from tusd_storage.partplan import MIB
 from tusd_storage.tail import tail_path
 
@@ -50,55 +52,22 @@ def pair(seaweed: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield Pair(a, b)
 
 
-@dataclass
-class Answer:
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-
-def ask(server: ServerProcess, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    given = {"Tus-Resumable": "1.0.0"} | {k.replace("_", "-"): v for k, v in headers.items()}
-    try:
-        connection.request(method, path, body=body, headers=given)
-        response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
-    finally:
-        connection.close()
-
-
 def create(server: ServerProcess) -> str:
-    answer = ask(server, "POST", "/files/", Upload_Length=str(LENGTH))
-    assert answer.status == 201, answer.body
-    return urlsplit(answer.headers["Location"]).path
+    """The path of a new upload: the same on both servers."""
+    return urlsplit(TusClient(server.uploads_url).create(LENGTH)).path
 
 
 def patch(server: ServerProcess, path: str, start: int, end: int) -> Answer:
-    return ask(
-        server,
-        "PATCH",
-        path,
-        DATA[start:end],
-        Upload_Offset=str(start),
-        Content_Type="application/offset+octet-stream",
-    )
+    return TusClient(server.uploads_url).patch(path, start, DATA[start:end])
 
 
 def offset(server: ServerProcess, path: str) -> int:
-    answer = ask(server, "HEAD", path)
-    assert answer.status == 200, answer.status
-    return int(answer.headers["Upload-Offset"])
+    return TusClient(server.uploads_url).offset(path)
 
 
-def content(server: ServerProcess, path: str, engine: Engine) -> bytes:
-    key = server.extra_env["TUSD_S3_PREFIX"] + path.rpartition("/")[2].replace("~", "-")
-    client = engine.session().client("s3", endpoint_url=engine.endpoint)
-    try:
-        body: bytes = client.get_object(Bucket=engine.bucket, Key=key)["Body"].read()
-        return body
-    finally:
-        client.close()
+def content(server: ServerProcess, path: str, engine: Engine) -> bytes | None:
+    with closing(Bucket(engine, server.extra_env["TUSD_S3_PREFIX"])) as bucket:
+        return bucket.read(path)
 
 
 def tail_of(server: ServerProcess, path: str) -> Path:
@@ -108,7 +77,7 @@ def tail_of(server: ServerProcess, path: str) -> Path:
 def assert_missing(answer: Answer, server: ServerProcess, reason: str) -> None:
     assert answer.status == 503
     assert json.loads(answer.body)["code"] == "tus_tail_missing"
-    assert int(answer.headers["Retry-After"]) > 0
+    assert int(answer["Retry-After"]) > 0
     text = answer.body.decode() + str(answer.headers)
     assert str(server.tmp_dir) not in text
     assert '"a"' not in text

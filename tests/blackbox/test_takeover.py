@@ -6,7 +6,8 @@ import http.client
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ import pytest
 
 from tests.support.engines import Engine
 from tests.support.process import ServerProcess
+from tests.support.tus import Bucket, TusClient, poll
+from tests.support.wire import Answer
 from tusd_storage.partplan import MIB
 
 LENGTH = 12 * MIB + 7
@@ -38,41 +41,17 @@ def siblings(seaweed: Engine, tmp_path: Path) -> Iterator[tuple[ServerProcess, S
         yield one, two
 
 
-def ask(
-    server: ServerProcess, method: str, path: str, body: bytes = b"", **headers: str
-) -> tuple[int, dict[str, str]]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    given = {"Tus-Resumable": "1.0.0"} | {k.replace("_", "-"): v for k, v in headers.items()}
-    try:
-        connection.request(method, path, body=body, headers=given)
-        response = connection.getresponse()
-        response.read()
-        return response.status, {k.lower(): v for k, v in response.headers.items()}
-    finally:
-        connection.close()
-
-
 def create(server: ServerProcess) -> str:
-    status, headers = ask(server, "POST", "/files/", Upload_Length=str(LENGTH))
-    assert status == 201
-    return urlsplit(headers["location"]).path
+    """The path of a new upload: the same on both servers."""
+    return urlsplit(TusClient(server.uploads_url).create(LENGTH)).path
 
 
-def patch(server: ServerProcess, path: str, start: int, end: int) -> tuple[int, dict[str, str]]:
-    return ask(
-        server,
-        "PATCH",
-        path,
-        DATA[start:end],
-        Upload_Offset=str(start),
-        Content_Type="application/offset+octet-stream",
-    )
+def patch(server: ServerProcess, path: str, start: int, end: int) -> Answer:
+    return TusClient(server.uploads_url).patch(path, start, DATA[start:end])
 
 
 def offset(server: ServerProcess, path: str) -> int:
-    status, headers = ask(server, "HEAD", path)
-    assert status == 200
-    return int(headers["upload-offset"])
+    return TusClient(server.uploads_url).offset(path)
 
 
 def begin(server: ServerProcess, path: str, start: int, sent: int) -> socket.socket:
@@ -87,21 +66,9 @@ def begin(server: ServerProcess, path: str, start: int, sent: int) -> socket.soc
     return connection
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
-def content(path: str, server: ServerProcess, engine: Engine) -> bytes:
-    key = server.extra_env["TUSD_S3_PREFIX"] + path.rpartition("/")[2].replace("~", "-")
-    client = engine.session().client("s3", endpoint_url=engine.endpoint)
-    try:
-        body: bytes = client.get_object(Bucket=engine.bucket, Key=key)["Body"].read()
-        return body
-    finally:
-        client.close()
+def content(path: str, server: ServerProcess, engine: Engine) -> bytes | None:
+    with closing(Bucket(engine, server.extra_env["TUSD_S3_PREFIX"])) as bucket:
+        return bucket.read(path)
 
 
 def status_of(connection: socket.socket) -> int:
@@ -119,13 +86,13 @@ def test_a_newer_request_takes_over_from_a_stalled_one(
     taker = one if where == "the same process" else two
     path = create(one)
     stalled = begin(one, path, 0, 6 * MIB)
-    until(lambda: offset(one, path) == 5 * MIB)  # its first part has landed
-    status, headers = patch(taker, path, 5 * MIB, 7 * MIB)
+    poll(lambda: offset(one, path) == 5 * MIB)  # its first part has landed
+    answer = patch(taker, path, 5 * MIB, 7 * MIB)
     # What the stalled request had received beyond the part was kept, and the client is told.
-    assert status == 409
-    assert int(headers["upload-offset"]) == 6 * MIB
+    assert answer.status == 409
+    assert int(answer["Upload-Offset"]) == 6 * MIB
     assert status_of(stalled) == 423
-    assert patch(taker, path, 6 * MIB, LENGTH)[0] == 204
+    assert patch(taker, path, 6 * MIB, LENGTH).status == 204
     assert content(path, one, seaweed) == DATA
 
 
@@ -134,12 +101,12 @@ def test_a_process_that_hung_past_its_lease_cannot_write(
 ) -> None:
     one, two = siblings
     path = create(one)
-    assert patch(one, path, 0, 1 * MIB)[0] == 204
+    assert patch(one, path, 0, 1 * MIB).status == 204
     connection = begin(one, path, 1 * MIB, 2 * MIB)
     one.suspend()
     try:
         # The lease runs out; the other process takes the upload and its tail.
-        until(lambda: patch(two, path, 1 * MIB, 3 * MIB + 11)[0] == 204)
+        poll(lambda: patch(two, path, 1 * MIB, 3 * MIB + 11).status == 204, timeout_s=40)
     finally:
         one.resume()
     connection.sendall(DATA[3 * MIB : 8 * MIB])  # the sleeper goes on as if nothing had happened
@@ -148,7 +115,7 @@ def test_a_process_that_hung_past_its_lease_cannot_write(
         while connection.recv(65536):
             pass
     assert offset(two, path) == 3 * MIB + 11
-    assert patch(two, path, 3 * MIB + 11, LENGTH)[0] == 204
+    assert patch(two, path, 3 * MIB + 11, LENGTH).status == 204
     assert content(path, one, seaweed) == DATA
 
 
@@ -157,11 +124,11 @@ def test_a_killed_process_gives_way_at_once(
 ) -> None:
     one, two = siblings
     path = create(one)
-    assert patch(one, path, 0, 6 * MIB)[0] == 204
+    assert patch(one, path, 0, 6 * MIB).status == 204
     with begin(one, path, 6 * MIB, 1 * MIB):
-        until(lambda: ask(two, "HEAD", path)[0] == 200)
+        poll(lambda: offset(two, path) == 6 * MIB)
         one.kill()
     started = time.monotonic()
-    assert patch(two, path, 6 * MIB, LENGTH)[0] == 204
+    assert patch(two, path, 6 * MIB, LENGTH).status == 204
     assert time.monotonic() - started < 10
     assert content(path, two, seaweed) == DATA
