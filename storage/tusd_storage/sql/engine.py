@@ -5,6 +5,8 @@ itself (`executors`), so the engine pools nothing; all connections are in autoco
 transactions are begun in so many words.
 """
 
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,7 @@ SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
 
 _BUSY_TIMEOUT_MS = 5_000
+_WAL_RETRY_S = 0.02
 # A statement that hangs would hold a thread for ever; ours take milliseconds.
 _POSTGRES_SETTINGS = {
     "statement_timeout": "15s",
@@ -72,9 +75,9 @@ def _sqlite(url: URL, synchronous: str) -> Engine:
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: object) -> None:
         connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        _switch_to_wal(connection)
         for pragma in (
-            f"busy_timeout = {_BUSY_TIMEOUT_MS}",
-            "journal_mode = WAL",
             f"synchronous = {synchronous}",
             "foreign_keys = ON",
             "temp_store = MEMORY",
@@ -109,3 +112,18 @@ def _postgresql(url: URL) -> Engine:
         connection.execute(settings)
 
     return engine
+
+
+def _switch_to_wal(connection: Any) -> None:
+    """The switch of a new file does not wait as other statements do: SQLite answers "locked" at
+    once while another process makes it."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_WAL_RETRY_S)
+        else:
+            return
