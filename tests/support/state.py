@@ -185,7 +185,7 @@ def sqlite_database(tmp_path: Path) -> Database:
 def postgres_database() -> Database:
     """An empty PostgreSQL database at the newest revision."""
     url = _migrated_postgres()
-    tables = "assets, upload_sessions, upload_parts, jobs, nodes, leaders"
+    tables = "assets, upload_sessions, upload_parts, jobs, nodes, leaders, reaper_runs"
     postgres_server().execute(f"TRUNCATE {tables}", database="migrated")
     return Database("postgresql", url)
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from tusd_storage.listing_ports import Node
+from tusd_storage.overview_ports import ReaperRun
 from tusd_storage.records import (
     Asset,
     AssetState,
@@ -24,7 +25,7 @@ from tusd_storage.records import (
     UploadSession,
 )
 
-R = TypeVar("R", UploadSession, Asset, Job, Part, Node)
+R = TypeVar("R", UploadSession, Asset, Job, Part, Node, ReaperRun)
 Params = dict[str, object]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -136,6 +137,7 @@ ASSET: Mapper[Asset] = Mapper(Asset, state=_enum(AssetState))
 JOB: Mapper[Job] = Mapper(Job, state=_enum(JobState), payload=_JSON)
 PART: Mapper[Part] = Mapper(Part)
 NODE: Mapper[Node] = Mapper(Node)
+RUN: Mapper[ReaperRun] = Mapper(ReaperRun, report=_JSON)
 
 
 def part_params(session_id: str, part: Part) -> Mapping[str, object]:

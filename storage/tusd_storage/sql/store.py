@@ -10,6 +10,8 @@ from tusd_storage.sql.engine import Synchronous, make_engine
 from tusd_storage.sql.executors import Executor, make_executor
 from tusd_storage.sql.jobs import SqlJobs
 from tusd_storage.sql.listings import SqlListings
+from tusd_storage.sql.overview import SqlOverview
+from tusd_storage.sql.overview_statements import OverviewStatements
 from tusd_storage.sql.sessions import SqlSessions
 from tusd_storage.sql.statements import Statements
 from tusd_storage.sql.sweep_statements import SweepStatements
@@ -18,16 +20,18 @@ from tusd_storage.sql.sweeps import SqlSweeps
 if TYPE_CHECKING:
     from tusd_storage.broker_ports import DirectSessions
     from tusd_storage.listing_ports import AssetSettling, NodeRegistry, SessionListing
+    from tusd_storage.overview_ports import Overview, ReaperDiary
     from tusd_storage.ports import JobQueue, SessionStore
     from tusd_storage.sweep_ports import JobAdministration, SweepStore
 
 
-class SqlStore(SqlSessions, SqlDirectSessions, SqlListings, SqlJobs, SqlSweeps):
+class SqlStore(SqlSessions, SqlDirectSessions, SqlListings, SqlJobs, SqlSweeps, SqlOverview):
     """Sessions, listings, jobs and sweeps in one database. Use `connect`."""
 
     def __init__(self, executor: Executor, sql: Statements) -> None:
         super().__init__(executor, sql)
         self._sweeps = SweepStatements(sql)
+        self._overview = OverviewStatements(sql)
 
     @classmethod
     def connect(
@@ -58,6 +62,8 @@ if TYPE_CHECKING:
         NodeRegistry,
         SweepStore,
         JobAdministration,
+        Overview,
+        ReaperDiary,
     ]:
         """The checker's proof that the adapter is what the ports ask for."""
-        return store, store, store, store, store, store, store, store
+        return store, store, store, store, store, store, store, store, store, store

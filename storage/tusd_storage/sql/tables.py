@@ -77,6 +77,9 @@ OPEN_FINALS = f"kind = 'final' AND state IN {listed(OPEN)}"
 ENDED = f"(state IN {listed(TERMINAL - {SessionState.COMPLETED})} OR deleted_at IS NOT NULL)"
 UNSWEPT = f"{ENDED} AND swept_at IS NULL"
 FORGETTABLE = f"{ENDED} AND swept_at IS NOT NULL AND cleanup_reason IS NULL"
+COMPLETED = "completed_at IS NOT NULL AND kind <> 'partial'"
+FAILED = "state = 'failed'"
+DEAD = "state = 'dead'"
 
 assets = Table(
     "assets",
@@ -240,6 +243,15 @@ leaders = Table(
     Column("until", Time, nullable=False),
 )
 
+reaper_runs = Table(
+    "reaper_runs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("node", Id, nullable=False),
+    Column("started_at", Time, nullable=False),
+    Column("report", Text, nullable=False),
+)
+
 
 def _partial(
     name: str, table: Table, columns: Iterable[str], where: str, *, unique: bool = False
@@ -263,6 +275,9 @@ _partial("ix_upload_sessions_partials", upload_sessions, ["expires_at", "id"], P
 _partial("ix_upload_sessions_open_finals", upload_sessions, ["id"], OPEN_FINALS)
 _partial("ix_upload_sessions_unswept", upload_sessions, ["updated_at", "id"], UNSWEPT)
 _partial("ix_upload_sessions_forgettable", upload_sessions, ["updated_at", "id"], FORGETTABLE)
+_partial("ix_upload_sessions_completed", upload_sessions, ["completed_at", "id"], COMPLETED)
+_partial("ix_upload_sessions_failed", upload_sessions, ["updated_at", "id"], FAILED)
+_partial("ix_jobs_dead", jobs, ["updated_at", "id"], DEAD)
 _partial("ix_jobs_due", jobs, ["due_at", "id"], DUE)
 _partial("ix_jobs_done", jobs, ["updated_at", "id"], DONE)
 _partial("uq_jobs_promotion", jobs, ["subject"], PROMOTION, unique=True)
