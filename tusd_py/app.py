@@ -15,18 +15,20 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
+from tusd_py.auth.signatures import UrlSigner
 from tusd_py.broker import promotion
 from tusd_py.broker.assembly import DirectUploads, Ports
 from tusd_py.broker.validation import Validator
 from tusd_py.http import direct, ops
 from tusd_py.http.auth import Authorize
+from tusd_py.http.authorizers import make_authorizers, make_signer
 from tusd_py.http.cors import Cors
 from tusd_py.http.download import Downloads
-from tusd_py.http.locations import Locations
+from tusd_py.http.locations import Locations, Sign
 from tusd_py.http.tus import TusEndpoint
 from tusd_py.maintenance import Maintenance, Parts
 from tusd_py.preparation import prepare_database
-from tusd_py.settings import Settings
+from tusd_py.settings import Settings, SettingsError
 from tusd_py.settings_sources import load
 from tusd_py.telemetry.commits import TellingSessions
 from tusd_py.telemetry.events import CleanupRun, Telemetry
@@ -60,7 +62,6 @@ class Services:
         validator: Validator | None = None,
     ) -> None:
         self.settings = settings
-        self.authorize = authorize
         self.telemetry = Telemetry()
         self.config = upload_config(settings)
         self.sessions = SqlStore.connect(
@@ -92,7 +93,12 @@ class Services:
             settings.base_path,
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
+            sign=upload_urls(settings, signer) if (signer := make_signer(settings)) else None,
         )
+        self.builtin_auth = make_authorizers(settings, self.locations, signer, utc_now)
+        if authorize is not None and self.builtin_auth is not None:
+            raise SettingsError("authorize is given and auth is set: use one of them")
+        self.authorize = authorize or self.builtin_auth
         self.cors = Cors(settings.cors_origins)
         self.direct = DirectUploads(settings, self._direct_ports(told), validator=validator)
         self.broker = self.direct.broker
@@ -103,7 +109,7 @@ class Services:
             downloads=Downloads(
                 self.objects, mode=settings.download, inline_types=settings.inline_types
             ),
-            authorize=authorize,
+            authorize=self.authorize,
         )
         self.job_handlers: dict[str, Handler] = {promotion.KIND: self.direct.promoter.promote}
         self.on_reaped: list[Callable[[Report], None]] = []
@@ -181,6 +187,8 @@ class Services:
         self.begin_shutdown()
         await self.maintenance.stop()
         await self.direct.aclose()
+        if self.builtin_auth is not None:
+            await self.builtin_auth.aclose()
         await self.engine.aclose()
         await self.leases.aclose()
         await self.objects.aclose()
@@ -293,6 +301,16 @@ def demo_routes(settings: Settings) -> list[BaseRoute]:
     from tusd_py.demo import pages
 
     return pages.routes(settings)
+
+
+def upload_urls(settings: Settings, signer: UrlSigner) -> Sign:
+    """Signs the URLs of uploads, for as long as the settings say."""
+    lifetime = settings.url_lifetime or settings.max_lifetime
+
+    def sign(upload_id: str, created_at: datetime | None) -> str:
+        return signer.for_upload(upload_id, expires_at=(created_at or utc_now()) + lifetime)
+
+    return sign
 
 
 def upload_config(settings: Settings) -> UploadConfig:

@@ -28,7 +28,7 @@ from tusd_py.units import parse_size, show_duration, show_size
 
 REFUSED = 2
 INTERRUPTED = 130
-OPERATIONS = ("reap", "work", "jobs", "doctor")
+OPERATIONS = ("reap", "work", "jobs", "doctor", "sign")
 """Commands for operators: the modules of `tusd_py.commands`."""
 
 

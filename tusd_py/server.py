@@ -14,9 +14,11 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from ipaddress import ip_address
 from types import FrameType
 from typing import NoReturn
 
+import structlog
 import uvicorn
 from starlette.applications import Starlette
 
@@ -44,6 +46,7 @@ def run(settings: Settings) -> int:
     """
     port_is_free(settings.host, settings.port)
     raise_file_limit()
+    warn_when_open(settings)
     exit_on_sigterm()
     os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
     try:
@@ -149,6 +152,25 @@ def port_is_free(host: str, port: int) -> None:
             f"Port {port} on {host} cannot be listened on ({reason}): "
             f"stop what uses it, or write --port {port + 1 if port < 65535 else 8080}"
         ) from error
+
+
+def warn_when_open(settings: Settings) -> None:
+    """Says loudly that anybody who reaches this server may upload."""
+    if settings.auth == ("none",) and not is_loopback(settings.host):
+        structlog.get_logger(__name__).warning(
+            "no_authentication",
+            host=settings.host,
+            reason="anybody who can reach this address may upload: set auth, or be sure that a "
+            "proxy in front of it lets nobody else through",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this machine can reach an address to listen on."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def raise_file_limit() -> None:

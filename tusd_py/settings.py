@@ -26,11 +26,13 @@ from pydantic import (
     model_validator,
 )
 
+from tusd_py.settings_auth import check_auth
 from tusd_py.units import parse_duration, parse_size, show_duration, show_size
 from tusd_storage.partplan import GIB, MIB, MIN_PART_SIZE, TIB, StoreLimits
 from tusd_storage.records import Strategy
 
 ENV_PREFIX = "TUSD_"
+MASK = "***"
 NODE_FILE = "node"
 NODE_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,15}")
 
@@ -100,6 +102,11 @@ def _network(value: object) -> object:
         raise ValueError('write addresses or networks like "10.0.0.0/8, ::1"') from None
 
 
+class Hidden:
+    """Marks a setting whose value is a secret: never shown, never logged."""
+
+
+Secret = Annotated[str, Hidden()]
 Size = Annotated[int, BeforeValidator(parse_size)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Seconds = Annotated[float, BeforeValidator(_parse_seconds)]
@@ -109,6 +116,8 @@ Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(_split)]
 
 
+AuthWay = Literal["none", "jwt", "signed", "forward"]
+AuthWays = Annotated[tuple[AuthWay, ...], BeforeValidator(_split)]
 AddressingStyle = Literal["auto", "path", "virtual"]
 Checksum = Literal["crc32", "md5", "none"]
 TailLoss = Literal["fail", "rewind"]
@@ -296,6 +305,51 @@ class Settings(BaseModel):
     inline_types: Names = ()
     """Media types that a browser may show instead of saving, as in `image/png, video/*`."""
 
+    # -- Who may upload
+    auth: AuthWays = ("none",)
+    """How requests prove who they are, separated by commas: `jwt` (bearer tokens), `signed` (URLs
+    that you sign), `forward` (another server is asked). `none`: anybody may upload."""
+    jwt_secret: Annotated[str | None, Hidden()] = None
+    """Secret that tokens are signed with (HS256, HS384, HS512), at least 32 characters."""
+    jwt_public_key_file: Path | None = None
+    """PEM file with the RSA, EC or Ed25519 public key that tokens are verified with."""
+    jwt_jwks_url: Endpoint | None = None
+    """Address of the JSON Web Key Set that tokens are verified with."""
+    jwt_jwks_lifetime: Duration = Field(default=timedelta(minutes=10), ge=timedelta(seconds=1))
+    """The key set is fetched again after this time, and for a key that is not in it."""
+    jwt_audience: Names = ()
+    """Audiences, separated by commas: a token must name one. Without any, tokens that name an
+    audience are refused."""
+    jwt_issuer: str | None = None
+    """Issuer that tokens must name."""
+    jwt_leeway: Duration = Field(
+        default=timedelta(seconds=30), ge=timedelta(), le=timedelta(minutes=10)
+    )
+    """Clocks may differ by this much."""
+    jwt_owner_claim: str = Field(default="sub", min_length=1)
+    """Claim that names the owner of what is uploaded."""
+    jwt_max_size_claim: str = Field(default="max_size", min_length=1)
+    """Claim that limits the size of an upload, in bytes."""
+    jwt_profile_claim: str = Field(default="profile", min_length=1)
+    """Claim that names the profile to upload to."""
+    url_secrets: Annotated[Names, Hidden()] = ()
+    """Secrets for signed URLs, separated by commas, each at least 32 characters. The first signs,
+    all are accepted."""
+    url_lifetime: Duration | None = Field(default=None, ge=timedelta(seconds=1))
+    """The signed URL of an upload is good for this long after its creation. Default:
+    `max_lifetime`."""
+    forward_auth_url: Endpoint | None = None
+    """Address that is asked about every request: 2xx allows it."""
+    forward_auth_headers: Names = ("Authorization", "Cookie")
+    """Headers of the request that are passed on to it."""
+    forward_auth_owner: str = "Remote-User"
+    """Header of its answer that names the owner; an answer without it is refused. Empty: uploads
+    belong to nobody in particular."""
+    forward_auth_timeout: Duration = Field(
+        default=timedelta(seconds=5), ge=timedelta(milliseconds=100), le=timedelta(minutes=1)
+    )
+    """Time it has to answer."""
+
     # -- Logs
     log_format: LogFormat = "console"
     """`console` for people, `json` for machines: one object a line."""
@@ -375,6 +429,7 @@ class Settings(BaseModel):
             )
         if self.demo_page and self.base_path == "/":
             raise ValueError('The demo page needs "/": set base_path to "/files/" or demo_page off')
+        check_auth(self)
         return self
 
     def require_bucket(self) -> str:
@@ -420,14 +475,11 @@ class Settings(BaseModel):
         )
 
     def masked(self) -> dict[str, object]:
-        """All values, fit to be shown: the database's password is `***`."""
+        """All values, fit to be shown: secrets and the database's password are `***`."""
         return dict(self.__repr_args__())
 
     def __repr_args__(self) -> list[tuple[str, Any]]:
-        return [
-            (name, mask_url(value) if name == "database_url" else value)
-            for name, value in ((name, getattr(self, name)) for name in type(self).model_fields)
-        ]
+        return [(name, shown(name, getattr(self, name))) for name in type(self).model_fields]
 
     def __str__(self) -> str:
         return repr(self)
@@ -442,9 +494,18 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "What runs beside the uploads": ("reap", "job_attempts"),
     "Uploads straight to the store": ("direct_uploads", "validator_url"),
     "Downloads": ("download", "inline_types"),
+    "Who may upload": ("auth", "forward_auth_timeout"),
     "Logs": ("log_format", "log_level"),
 }
 """Headings of the reference and of `--help`: the first and last field under each."""
+
+
+def shown(name: str, value: Any) -> Any:
+    """The value of a setting, fit to be shown."""
+    field = Settings.model_fields.get(name)
+    if field is not None and any(isinstance(mark, Hidden) for mark in field.metadata):
+        return MASK if value else value
+    return mask_url(str(value)) if name == "database_url" else value
 
 
 def section(title: str) -> tuple[str, ...]:

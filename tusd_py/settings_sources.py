@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from tusd_py.settings import ENV_PREFIX, Settings, SettingsError, mask_url
+from tusd_py.settings import ENV_PREFIX, Settings, SettingsError, shown
 from tusd_py.units import show_duration, show_size
 from tusd_storage.partplan import MIB
 
@@ -96,9 +96,7 @@ def _sentence(
         return f"{origin}, {where}: {_advice(detail)}"
     if detail["type"] == "extra_forbidden":
         return f"{origin}: there is no such setting; {_nearest(name, origin)}"
-    value = values.get(name)
-    shown = mask_url(str(value)) if name == "database_url" else str(value)
-    return f"{origin} is {shown!r}: {_advice(detail)}"
+    return f"{origin} is {str(shown(name, values.get(name)))!r}: {_advice(detail)}"
 
 
 def _advice(detail: ErrorDetails) -> str:

@@ -32,6 +32,8 @@ KINDS = [
     *concrete(broker.BrokerError),
     auth.Unauthorized,
     auth.Forbidden,
+    auth.SignatureRefused,
+    auth.AuthUnavailable,
     download.Unfinished,
     json_errors.NotJson,
     json_errors.InvalidBody,

@@ -262,6 +262,48 @@ def test_a_url_without_password_is_shown_as_it_is() -> None:
     assert mask_url("postgresql://db:5432/x?host=/run") == "postgresql://db:5432/x?host=/run"
 
 
+# -- Who may upload
+
+LONG = "a secret of 32 characters or more"
+
+
+def test_ways_to_authenticate() -> None:
+    environ = {"TUSD_AUTH": "jwt, signed", "TUSD_JWT_SECRET": LONG, "TUSD_URL_SECRETS": LONG}
+    settings = load(environ=environ).settings
+    assert settings.auth == ("jwt", "signed")
+    assert Settings.model_validate_json(settings.model_dump_json()) == settings
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"auth": "none,jwt", "jwt_secret": LONG}, "none"),
+        ({"auth": ""}, "none"),
+        ({"auth": "basic"}, "write one of"),
+        ({"auth": "jwt"}, "exactly one of jwt_secret"),
+        ({"auth": "jwt", "jwt_secret": LONG, "jwt_jwks_url": "https://i/k"}, "exactly one"),
+        ({"auth": "signed"}, "set url_secrets"),
+        ({"auth": "forward"}, "set forward_auth_url"),
+        ({"jwt_secret": LONG}, "write jwt into auth"),
+        ({"url_secrets": LONG}, "write signed into auth"),
+        ({"forward_auth_url": "http://auth"}, "write forward into auth"),
+        ({"auth": "jwt", "jwt_secret": "short-secret"}, "at least 32 characters"),
+        ({"auth": "signed", "url_secrets": f"{LONG},short-secret"}, "at least 32 characters"),
+    ],
+)
+def test_ways_that_lack_something_or_have_too_much(flags: dict[str, str], said: str) -> None:
+    told = " ".join(problems(**flags))
+    assert said in told
+    assert "short-secret" not in told and LONG not in told
+
+
+def test_secrets_are_never_shown() -> None:
+    settings = Settings(auth=("jwt", "signed"), jwt_secret=LONG, url_secrets=(LONG, LONG))
+    assert LONG not in repr(settings) and LONG not in str(settings.masked())
+    assert settings.masked()["url_secrets"] == "***"
+    assert Settings().masked()["jwt_secret"] is None
+
+
 # -- The reference
 
 

@@ -5,8 +5,26 @@ from enum import StrEnum
 
 from starlette.requests import Request
 
+from tusd_py.auth.grants import (
+    AuthUnavailable,
+    Forbidden,
+    Grant,
+    SignatureRefused,
+    Unauthorized,
+)
 from tusd_py.protocol.errors import UploadNotFound
 from tusd_storage.records import UploadSession
+
+__all__ = [
+    "Action",
+    "AuthUnavailable",
+    "Authorize",
+    "Forbidden",
+    "Grant",
+    "SignatureRefused",
+    "Unauthorized",
+    "check",
+]
 
 
 class Action(StrEnum):
@@ -19,29 +37,26 @@ class Action(StrEnum):
     DOWNLOAD = "download"
 
 
-class Unauthorized(Exception):
-    """Raise it from `authorize`: who is this? Answered with 401."""
-
-
-class Forbidden(Exception):
-    """Raise it from `authorize`: this one may not. Answered with 403."""
-
-
-Authorize = Callable[[Request, Action, UploadSession | None], Awaitable[str | None]]
+Authorize = Callable[[Request, Action, UploadSession | None], Awaitable[Grant | str | None]]
 """Asked before any byte of a body is read. `upload` is None when one is being created.
 
-Returns the owner's name: it is recorded with a new upload, and another owner's upload is answered
-with 404. None is nobody in particular. Raises: Unauthorized, Forbidden.
+Returns the owner's name, or a `Grant` with the owner and limits: the owner is recorded with a new
+upload, and another owner's upload is answered with 404. None is nobody in particular.
+Raises: Unauthorized, Forbidden, AuthUnavailable.
 """
+
+_NOBODY = Grant()
 
 
 async def check(
     authorize: Authorize | None, request: Request, action: Action, upload: UploadSession | None
-) -> str | None:
-    """The owner. Raises: Unauthorized, Forbidden, UploadNotFound for another's upload."""
+) -> Grant:
+    """What is allowed. Raises: Unauthorized, Forbidden, AuthUnavailable; UploadNotFound for
+    another's upload."""
     if authorize is None:
-        return None
-    owner = await authorize(request, action, upload)
-    if upload is not None and upload.owner is not None and upload.owner != owner:
+        return _NOBODY
+    found = await authorize(request, action, upload)
+    grant = found if isinstance(found, Grant) else Grant(owner=found)
+    if upload is not None and upload.owner is not None and upload.owner != grant.owner:
         raise UploadNotFound("there is no such upload")
-    return owner
+    return grant

@@ -146,10 +146,12 @@ class SessionsApi:
 
     async def create_session(self, request: Request) -> Response:
         """POST /sessions"""
-        owner = await self._guard.may_create(request)
+        owner = (await self._guard.may_create(request)).owner
         made = await self._create(await read_json(request, views.CreateSession), owner)
         session = made if isinstance(made, UploadSession) else made.session
-        uri = self._locations.location(request.scope, request.headers, session.id)
+        uri = self._locations.location(
+            request.scope, request.headers, session.id, session.created_at
+        )
         location = f"{request.scope.get('root_path', '')}{PATH}/{session.id}"
         return json_answer(views.CreatedView.of(made, uri), 201, location=location)
 

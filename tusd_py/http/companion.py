@@ -91,7 +91,7 @@ class Companion:
 
     async def params(self, request: Request) -> Response:
         """GET /s3/params: a form for a file that is sent in one piece."""
-        owner = await self._guard.may_create(request)
+        owner = (await self._guard.may_create(request)).owner
         session = await self._broker.initiate_session(
             self._profile,
             filename=_query(request, "filename"),
@@ -126,7 +126,7 @@ class Companion:
 
     async def create(self, request: Request) -> Response:
         """POST /s3/multipart"""
-        owner = await self._guard.may_create(request)
+        owner = (await self._guard.may_create(request)).owner
         wish = await read_json(request, _Create)
         made = await self._broker.initiate_multipart_session(
             self._profile,

@@ -46,8 +46,10 @@ TABLE: dict[type[Exception], Failure] = {
     protocol.FinalNotWritable: Failure(403, "final_not_writable"),
     protocol.NotConcatenable: Failure(400, "not_concatenable"),
     protocol.MethodNotAllowed: Failure(405, "method_not_allowed"),
-    auth.Unauthorized: Failure(401, "unauthorized", headers={"WWW-Authenticate": "Bearer"}),
+    auth.Unauthorized: Failure(401, "unauthorized"),
     auth.Forbidden: Failure(403, "forbidden"),
+    auth.SignatureRefused: Failure(403, "signature_refused"),
+    auth.AuthUnavailable: Failure(503, "auth_unavailable", _AGAIN, retry=True),
     download.Unfinished: Failure(409, "upload_unfinished"),
     # JSON requests
     json_errors.NotJson: Failure(415, "unsupported_media_type"),
@@ -116,6 +118,8 @@ def headers_of(error: Exception, failure: Failure) -> dict[str, str]:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, protocol.OffsetMismatch):
         headers["Upload-Offset"] = str(error.offset)
+    if isinstance(error, auth.Unauthorized | auth.Forbidden) and error.challenge:
+        headers["WWW-Authenticate"] = error.challenge
     return headers
 
 

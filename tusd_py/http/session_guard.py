@@ -5,7 +5,7 @@ from starlette.requests import Request
 from tusd_py.broker.errors import SessionNotFound
 from tusd_py.broker.service import Broker
 from tusd_py.http import auth
-from tusd_py.http.auth import Action, Authorize
+from tusd_py.http.auth import Action, Authorize, Grant
 from tusd_py.protocol.errors import UploadNotFound
 from tusd_py.protocol.headers import UPLOAD_ID
 from tusd_storage.records import UploadSession
@@ -18,8 +18,8 @@ class SessionGuard:
         self._broker = broker
         self._authorize = authorize
 
-    async def may_create(self, request: Request) -> str | None:
-        """The owner of what will be created. Raises: Unauthorized, Forbidden."""
+    async def may_create(self, request: Request) -> Grant:
+        """What may be created, and whose it is. Raises: Unauthorized, Forbidden."""
         return await auth.check(self._authorize, request, Action.CREATE, None)
 
     async def find(self, request: Request, session_id: str, action: Action) -> UploadSession:

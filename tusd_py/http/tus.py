@@ -129,9 +129,11 @@ class TusEndpoint:
             base_path=self._locations.path(exchange.scope),
             max_size=self._engine.config.max_size,
         )
-        owner = await auth.check(self._authorize, exchange.request, Action.CREATE, None)
-        session = await self._engine.create(request, exchange.body, owner=owner)
-        location = self._locations.location(exchange.scope, exchange.headers, session.id)
+        grant = await auth.check(self._authorize, exchange.request, Action.CREATE, None)
+        session = await self._engine.create(request, exchange.body, owner=grant.owner)
+        location = self._locations.location(
+            exchange.scope, exchange.headers, session.id, session.created_at
+        )
         with_body = not request.body.is_empty
         headers = responses.created(
             location,

@@ -44,6 +44,7 @@ EXPOSED_HEADERS = (
     "Tus-Extension",
     "Tus-Checksum-Algorithm",
     "Retry-After",
+    "WWW-Authenticate",
 )
 """Response headers a browser client has to read (CORS)."""
 

@@ -22,7 +22,7 @@ _SECRET_KEY = re.compile(
     r"(?i)passw|secret|token|authorization|cookie|signature|credential|access_?key|private_?key"
 )
 _SIGNED_QUERY = re.compile(
-    r"(?i)\?[^\s\"'<>]*(?:x-amz-|x-goog-|awsaccesskeyid=|signature=)[^\s\"'<>]*"
+    r"(?i)\?[^\s\"'<>]*(?:x-amz-|x-goog-|awsaccesskeyid=|signature=|\bsig=)[^\s\"'<>]*"
 )
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s:@/]*):[^\s@/]*@")
 _AUTHORIZATION = re.compile(r"(?i)\b(bearer|basic|aws4-hmac-sha256)\s+[^\s\"',][^\"'\n]*")
