@@ -11,6 +11,7 @@ StorageError
 │   ├── InvalidPart          a part is missing, replaced, out of order or too small
 │   ├── ChecksumRejected     the store saw other bytes than we meant to send
 │   ├── AccessDenied
+│   ├── AlreadyExists        a row with this id or key is there
 │   └── StoreRefused         any other definitive refusal
 ├── TailMissing              acknowledged bytes are not on this node
 ├── LeaseHeld                another writer holds the upload
@@ -66,6 +67,10 @@ class ChecksumRejected(Rejected):
 
 class AccessDenied(Rejected):
     """The credentials lack a right."""
+
+
+class AlreadyExists(Rejected):
+    """A row with this id, or with this object key, is there already; nothing was changed."""
 
 
 class StoreRefused(Rejected):

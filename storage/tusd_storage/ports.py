@@ -37,7 +37,7 @@ class SessionStore(Protocol):
     """
 
     async def create(self, session: UploadSession, asset: Asset | None) -> None:
-        """Inserts both rows or none."""
+        """Inserts both rows or none. Raises: AlreadyExists (id or object key)."""
         ...
 
     async def get(self, session_id: str) -> UploadSession | None:

@@ -30,6 +30,7 @@ from tests.support.state import (
     store,
 )
 from tusd_storage.errors import (
+    AlreadyExists,
     InvalidPart,
     InvalidTransition,
     LeaseHeld,
@@ -96,17 +97,17 @@ async def test_what_is_unknown_is_none(store: SqlStore) -> None:
 
 async def test_create_makes_both_rows_or_none(store: SqlStore) -> None:
     await store.create(a_session("taken"), an_asset("taken"))
-    with pytest.raises(Rejected):
+    with pytest.raises(AlreadyExists):
         await store.create(a_session("taken", asset_id="fresh"), an_asset("fresh"))
     assert await store.asset("fresh") is None
-    with pytest.raises(Rejected):
+    with pytest.raises(AlreadyExists):
         await store.create(a_session("fresh", asset_id="taken"), an_asset("taken"))
     assert await store.get("fresh") is None
 
 
 async def test_a_place_in_storage_belongs_to_one_session(store: SqlStore) -> None:
     await store.create(a_session("a", object_key="same"), None)
-    with pytest.raises(Rejected):
+    with pytest.raises(AlreadyExists):
         await store.create(a_session("b", object_key="same"), None)
     await store.create(a_session("c", object_key="same", bucket="other"), None)
 

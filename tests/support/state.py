@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.postgres import postgres_server
+from tusd_storage.outbox import Outbox
 from tusd_storage.records import (
     Append,
     Asset,
@@ -156,9 +157,9 @@ class Database:
     url: str
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[SqlStore]:
+    async def open(self, outbox: Outbox | None = None) -> AsyncIterator[SqlStore]:
         """A store on it: each is what another process would have."""
-        store = SqlStore.connect(self.url)
+        store = SqlStore.connect(self.url, outbox=outbox)
         try:
             yield store
         finally:
@@ -186,7 +187,7 @@ def postgres_database() -> Database:
     """An empty PostgreSQL database at the newest revision."""
     url = _migrated_postgres()
     tables = "assets, upload_sessions, upload_parts, jobs, nodes, leaders, reaper_runs"
-    postgres_server().execute(f"TRUNCATE {tables}", database="migrated")
+    postgres_server().execute(f"TRUNCATE {tables} CASCADE", database="migrated")
     return Database("postgresql", url)
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from tests.support.state import Database, a_session, database, postgres_database, sqlite_database
-from tusd_storage.errors import Rejected, StateUnavailable
+from tusd_storage.errors import AlreadyExists, Rejected, StateUnavailable
 from tusd_storage.sql import SqlStore, migrate, schema_is_current
 from tusd_storage.sql.engine import Synchronous, make_engine
 from tusd_storage.sql.errors import classify, is_busy, is_retryable
@@ -114,7 +114,8 @@ async def test_a_server_that_is_not_there_is_told_without_secrets(tmp_path: Path
         (psycopg.errors.UndefinedTable("x"), StateUnavailable),
         (psycopg.errors.AdminShutdown("x"), StateUnavailable),
         (psycopg.errors.QueryCanceled("x"), StateUnavailable),
-        (psycopg.errors.UniqueViolation("x"), Rejected),
+        (psycopg.errors.UniqueViolation("x"), AlreadyExists),
+        (psycopg.errors.NotNullViolation("x"), Rejected),
         (psycopg.errors.NumericValueOutOfRange("x"), Rejected),
         (psycopg.DataError("NUL"), Rejected),
         (OverflowError("int"), Rejected),

@@ -78,6 +78,7 @@ TABLE: dict[type[Exception], Failure] = {
     storage.TailMissing: Failure(503, "tus_tail_missing", _AGAIN, retry=True),
     storage.SessionUnknown: Failure(404, "upload_not_found", "there is no such upload"),
     storage.InvalidTransition: Failure(409, "invalid_transition"),
+    storage.AlreadyExists: Failure(409, "upload_exists", "its id or its object key is taken"),
     # What stands behind the server
     storage.StoreUnavailable: Failure(503, "store_unavailable", _AGAIN, retry=True),
     storage.StateUnavailable: Failure(503, "state_unavailable", _AGAIN, retry=True),

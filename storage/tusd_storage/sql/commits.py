@@ -16,8 +16,10 @@ from tusd_storage.errors import (
     StorageError,
 )
 from tusd_storage.lifecycle import ASSET_EDGES
+from tusd_storage.outbox import Change
 from tusd_storage.records import Append, Asset, AssetState, Completion, SessionState, UploadSession
 from tusd_storage.sql.calls import Connection
+from tusd_storage.sql.outbox import SqlAnnouncements, Tell
 from tusd_storage.sql.rows import (
     ASSET,
     SESSION,
@@ -52,16 +54,22 @@ def _first(connection: Connection, statement: str, params: Mapping[str, object])
 
 
 def create(
-    sql: Statements, connection: Connection, session: UploadSession, asset: Asset | None
+    sql: Statements,
+    connection: Connection,
+    session: UploadSession,
+    asset: Asset | None,
+    tell: Tell | None = None,
 ) -> None:
     """Both rows, the asset first: the session refers to it."""
     if asset is not None and sql.insert_both is not None:
         named = {f"asset__{name}": value for name, value in ASSET.params(asset).items()}
         connection.execute(sql.insert_both, {**SESSION.params(session), **named})
-        return
-    if asset is not None:
-        connection.execute(sql.insert_asset, ASSET.params(asset))
-    connection.execute(sql.insert_session, SESSION.params(session))
+    else:
+        if asset is not None:
+            connection.execute(sql.insert_asset, ASSET.params(asset))
+        connection.execute(sql.insert_session, SESSION.params(session))
+    if tell is not None:
+        tell(connection, Change.CREATED, session, None)
 
 
 def acquire(sql: Statements, connection: Connection, params: Mapping[str, object]) -> UploadSession:
@@ -150,7 +158,9 @@ def opened(sql: Statements, connection: Connection, params: Mapping[str, object]
         raise refusal(session, params["epoch"], SessionState.UPLOADING)
 
 
-def complete(sql: Statements, connection: Connection, done: Completion) -> UploadSession:
+def complete(
+    sql: Statements, connection: Connection, done: Completion, tell: Tell | None = None
+) -> UploadSession:
     """Session, asset and job; or the row as it is when it is completed already."""
     params = {
         "id": done.id,
@@ -169,6 +179,8 @@ def complete(sql: Statements, connection: Connection, done: Completion) -> Uploa
     session = SESSION.read(row)
     if session.asset_id is not None:
         _promote(sql, connection, session.asset_id, done)
+    if tell is not None:
+        tell(connection, Change.COMPLETED, session, None)
     return session
 
 
@@ -187,22 +199,38 @@ def _promote(sql: Statements, connection: Connection, asset_id: str, done: Compl
 
 
 def close(
-    sql: Statements, connection: Connection, state: SessionState, params: Mapping[str, object]
+    sql: Statements,
+    connection: Connection,
+    state: SessionState,
+    params: Mapping[str, object],
+    tell: Tell | None = None,
 ) -> UploadSession:
     """Ends a session that did not complete. Closing it the same way again updates the reasons."""
     statement = sql.close.get(state)
+    before = None if tell is None else find(sql, connection, str(params["id"]))
     row = _first(connection, statement, params) if statement is not None else None
     if row is None:
         session = _found(sql, connection, str(params["id"]))
         raise refusal(session, params["epoch"], state)
-    return SESSION.read(row)
+    after = SESSION.read(row)
+    if tell is not None and before is not None and before.state is not state:
+        tell(connection, Change(state.value), after, None)
+    return after
 
 
-def delete(sql: Statements, connection: Connection, params: Mapping[str, object]) -> None:
+def delete(
+    sql: Statements,
+    connection: Connection,
+    params: Mapping[str, object],
+    tell: Tell | None = None,
+) -> None:
     """Marks a completed session; a second time updates the reason only."""
+    before = None if tell is None else find(sql, connection, str(params["id"]))
     if _first(connection, sql.delete, params) is None:
         session = _found(sql, connection, str(params["id"]))
         raise refusal(session, params["epoch"], "deleted")
+    if tell is not None and before is not None and before.deleted_at is None:
+        tell(connection, Change.DELETED, _found(sql, connection, before.id), None)
 
 
 def find_asset(sql: Statements, connection: Connection, asset_id: str) -> Asset | None:
@@ -212,16 +240,26 @@ def find_asset(sql: Statements, connection: Connection, asset_id: str) -> Asset 
 
 
 def settle_asset(
-    sql: Statements, connection: Connection, state: AssetState, params: Mapping[str, object]
+    sql: Statements,
+    connection: Connection,
+    state: AssetState,
+    params: Mapping[str, object],
+    told: tuple[SqlAnnouncements, Tell] | None = None,
 ) -> Asset:
     """Moves a validating asset to its end, or finds it there."""
     row = _first(connection, sql.settle_asset, {**params, "state": state})
     if row is not None:
-        return ASSET.read(row)
-    asset_id = str(params["id"])
-    asset = find_asset(sql, connection, asset_id)
-    if asset is not None and asset.state is state and not ASSET_EDGES[state]:
+        asset = ASSET.read(row)
+        if told is not None:
+            announcements, tell = told
+            session = announcements.session_of(connection, asset)
+            if session is not None:
+                tell(connection, Change(state.value), session, asset)
         return asset
+    asset_id = str(params["id"])
+    there = find_asset(sql, connection, asset_id)
+    if there is not None and there.state is state and not ASSET_EDGES[state]:
+        return there
     raise _asset_refusal(sql, connection, asset_id, state)
 
 

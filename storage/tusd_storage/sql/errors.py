@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from tusd_storage.errors import Rejected, StateUnavailable, StorageError
+from tusd_storage.errors import AlreadyExists, Rejected, StateUnavailable, StorageError
 
 if TYPE_CHECKING:
     import psycopg
 
 _NOT_MIGRATED = "the database schema is missing or out of date: run `tusd-py migrate`"
 _RETRYABLE = ("40001", "40P01")  # serialization_failure, deadlock_detected: rolled back, unharmed
+_SQLITE_TAKEN = ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
 _SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -76,7 +77,8 @@ def _from_sqlite(error: sqlite3.Error) -> StorageError:
     if isinstance(error, sqlite3.IntegrityError):
         # "CHECK constraint failed: ck_…", "UNIQUE constraint failed: table.column": no values.
         found = re.search(r"constraint failed: ([\w., ]+)$", str(error))
-        return Rejected(f"the database refused it: {found[1] if found else name}")
+        kind = AlreadyExists if name in _SQLITE_TAKEN else Rejected
+        return kind(f"the database refused it: {found[1] if found else name}")
     if isinstance(error, sqlite3.DataError):
         return Rejected(f"the database refused a value ({name})")
     if "no such table" in str(error) or "no such column" in str(error):
@@ -95,7 +97,8 @@ def _from_psycopg(error: "psycopg.Error | Exception") -> StorageError:
     assert isinstance(error, psycopg.Error)
     name = error.sqlstate or type(error).__name__
     if isinstance(error, psycopg.IntegrityError):
-        return Rejected(f"the database refused it: {error.diag.constraint_name or name}")
+        kind = AlreadyExists if isinstance(error, psycopg.errors.UniqueViolation) else Rejected
+        return kind(f"the database refused it: {error.diag.constraint_name or name}")
     if isinstance(error, psycopg.DataError):
         return Rejected(f"the database refused a value ({name})")
     if isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):

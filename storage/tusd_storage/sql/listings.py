@@ -10,12 +10,15 @@ from tusd_storage.records import Asset, AssetState, SessionState, UploadSession
 from tusd_storage.sql import commits
 from tusd_storage.sql.calls import Connection
 from tusd_storage.sql.executors import Executor
+from tusd_storage.sql.outbox import SqlAnnouncements
 from tusd_storage.sql.rows import NODE, SESSION, maybe_micros, micros
 from tusd_storage.sql.statements import Statements
 
 
 class SqlListings:
     """See `tusd_storage.listing_ports` for what each method promises."""
+
+    announcements: SqlAnnouncements | None = None
 
     def __init__(self, executor: Executor, sql: Statements) -> None:
         self._executor = executor
@@ -64,8 +67,12 @@ class SqlListings:
         self, asset_id: str, *, state: AssetState, reason: str | None, now: datetime
     ) -> Asset:
         params = {"id": asset_id, "reason": reason, "now": micros(now)}
-        return await self._executor.write(
-            lambda connection: commits.settle_asset(self._sql, connection, state, params)
+        told = None
+        if self.announcements is not None:
+            told = (self.announcements, self.announcements.bind())
+        run = self._executor.write if told is None else self._executor.transaction
+        return await run(
+            lambda connection: commits.settle_asset(self._sql, connection, state, params, told)
         )
 
     async def seen(self, node: Node) -> None:

@@ -12,6 +12,7 @@ from tusd_storage.records import Append, Asset, Completion, Part, SessionState, 
 from tusd_storage.sql import commits
 from tusd_storage.sql.calls import Connection
 from tusd_storage.sql.executors import Executor
+from tusd_storage.sql.outbox import SqlAnnouncements, Tell
 from tusd_storage.sql.rows import PART, SESSION, micros
 from tusd_storage.sql.statements import Statements
 
@@ -19,13 +20,17 @@ from tusd_storage.sql.statements import Statements
 class SqlSessions:
     """See `tusd_storage.ports.SessionStore` for what each method promises."""
 
+    announcements: SqlAnnouncements | None = None
+    """What is written with each change beside its rows, if anything."""
+
     def __init__(self, executor: Executor, sql: Statements) -> None:
         self._executor = executor
         self._sql = sql
 
     async def create(self, session: UploadSession, asset: Asset | None) -> None:
-        work = partial(commits.create, self._sql, session=session, asset=asset)
-        if asset is None or self._sql.insert_both is not None:
+        tell = self._tell()
+        work = partial(commits.create, self._sql, session=session, asset=asset, tell=tell)
+        if tell is None and (asset is None or self._sql.insert_both is not None):
             await self._executor.write(work)
         else:
             await self._executor.transaction(work)
@@ -105,8 +110,9 @@ class SqlSessions:
         return await self._executor.read(work)
 
     async def complete(self, completion: Completion) -> UploadSession:
+        tell = self._tell()
         return await self._executor.transaction(
-            lambda connection: commits.complete(self._sql, connection, completion)
+            lambda connection: commits.complete(self._sql, connection, completion, tell)
         )
 
     async def close(
@@ -126,8 +132,10 @@ class SqlSessions:
             "cleanup_reason": cleanup_reason,
             "now": micros(now),
         }
-        return await self._executor.write(
-            lambda connection: commits.close(self._sql, connection, state, params)
+        tell = self._tell()
+        run = self._executor.write if tell is None else self._executor.transaction
+        return await run(
+            lambda connection: commits.close(self._sql, connection, state, params, tell)
         )
 
     async def delete(
@@ -139,7 +147,9 @@ class SqlSessions:
             "cleanup_reason": cleanup_reason,
             "now": micros(now),
         }
-        await self._executor.write(lambda connection: commits.delete(self._sql, connection, params))
+        tell = self._tell()
+        run = self._executor.write if tell is None else self._executor.transaction
+        await run(lambda connection: commits.delete(self._sql, connection, params, tell))
 
     async def asset(self, asset_id: str) -> Asset | None:
         return await self._executor.read(
@@ -151,6 +161,9 @@ class SqlSessions:
 
     async def aclose(self) -> None:
         await self._executor.aclose()
+
+    def _tell(self) -> Tell | None:
+        return None if self.announcements is None else self.announcements.bind()
 
     async def _execute_lease(self, statement: str, **params: object) -> None:
         """One changing statement on a lease, whose result nobody reads."""

@@ -5,11 +5,13 @@ Owns the composition of engine, executor and statements. Knows no statement.
 
 from typing import TYPE_CHECKING
 
+from tusd_storage.outbox import Outbox
 from tusd_storage.sql.broker import SqlDirectSessions
 from tusd_storage.sql.engine import Synchronous, make_engine
 from tusd_storage.sql.executors import Executor, make_executor
 from tusd_storage.sql.jobs import SqlJobs
 from tusd_storage.sql.listings import SqlListings
+from tusd_storage.sql.outbox import SqlAnnouncements, SqlAnswers
 from tusd_storage.sql.overview import SqlOverview
 from tusd_storage.sql.overview_statements import OverviewStatements
 from tusd_storage.sql.sessions import SqlSessions
@@ -20,12 +22,15 @@ from tusd_storage.sql.sweeps import SqlSweeps
 if TYPE_CHECKING:
     from tusd_storage.broker_ports import DirectSessions
     from tusd_storage.listing_ports import AssetSettling, NodeRegistry, SessionListing
+    from tusd_storage.outbox import AnswerStore
     from tusd_storage.overview_ports import Overview, ReaperDiary
     from tusd_storage.ports import JobQueue, SessionStore
     from tusd_storage.sweep_ports import JobAdministration, SweepStore
 
 
-class SqlStore(SqlSessions, SqlDirectSessions, SqlListings, SqlJobs, SqlSweeps, SqlOverview):
+class SqlStore(
+    SqlSessions, SqlDirectSessions, SqlListings, SqlJobs, SqlSweeps, SqlOverview, SqlAnswers
+):
     """Sessions, listings, jobs and sweeps in one database. Use `connect`."""
 
     def __init__(self, executor: Executor, sql: Statements) -> None:
@@ -35,18 +40,26 @@ class SqlStore(SqlSessions, SqlDirectSessions, SqlListings, SqlJobs, SqlSweeps, 
 
     @classmethod
     def connect(
-        cls, url: str, *, pool_size: int = 10, synchronous: Synchronous = "FULL"
+        cls,
+        url: str,
+        *,
+        pool_size: int = 10,
+        synchronous: Synchronous = "FULL",
+        outbox: Outbox | None = None,
     ) -> "SqlStore":
         """A store for `sqlite:////absolute/path.db` or `postgresql://…`; `aclose` it.
 
         `pool_size` bounds the connections to PostgreSQL; `synchronous` is SQLite's. Connections
         are opened when first used, so a database that is down is told by the calls. The schema
-        must be there already (`migrate`).
+        must be there already (`migrate`). `outbox` says what else is written with each change.
 
         Raises: ValueError for another URL; ModuleNotFoundError when psycopg is not installed.
         """
         engine = make_engine(url, synchronous=synchronous)
-        return cls(make_executor(engine, pool_size=pool_size), Statements(engine.dialect))
+        store = cls(make_executor(engine, pool_size=pool_size), Statements(engine.dialect))
+        if outbox is not None:
+            store.announcements = SqlAnnouncements(store._sql, outbox)
+        return store
 
 
 if TYPE_CHECKING:
@@ -64,6 +77,7 @@ if TYPE_CHECKING:
         JobAdministration,
         Overview,
         ReaperDiary,
+        AnswerStore,
     ]:
         """The checker's proof that the adapter is what the ports ask for."""
-        return store, store, store, store, store, store, store, store, store, store
+        return store, store, store, store, store, store, store, store, store, store, store

@@ -225,6 +225,17 @@ jobs = Table(
     ),
 )
 
+# What the application says to a client at the end of its upload: NULL until it has said it.
+final_answers = Table(
+    "final_answers",
+    metadata,
+    Column(
+        "session_id", Id, ForeignKey("upload_sessions.id", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("content", Text),
+    Column("updated_at", Time, nullable=False),
+)
+
 nodes = Table(
     "nodes",
     metadata,
