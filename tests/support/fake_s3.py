@@ -11,7 +11,7 @@ import ssl
 import struct
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
@@ -76,7 +76,23 @@ class CloseAfter:
     """A good answer that promises to keep the connection, which is then closed."""
 
 
-Fault = Answer | Early | Reset | Hang | Truncate | CloseAfter | None
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """A good answer, so many seconds late."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Something is done before the engine sees the request, or (`executed`) after it; then the
+    connection breaks. What is done is, as a rule, to kill who asked."""
+
+    act: Callable[[], None]
+    executed: bool = False
+
+
+Fault = Answer | Early | Reset | Hang | Truncate | CloseAfter | Slow | Call | None
 """None: the request passes."""
 
 
@@ -89,6 +105,8 @@ class FakeS3:
         """Requests by operation, those that met a fault included."""
         self.last: dict[str, tuple[str, Message]] = {}
         """Target and headers of the last request by operation."""
+        self.met: list[tuple[str, Fault]] = []
+        """Operation and fault of every request that met one."""
         self.connections = 0
         self.arrived = threading.Condition()
         self._faults: dict[str, deque[Fault]] = {}
@@ -124,11 +142,14 @@ class FakeS3:
             self.seen[operation] += 1
             self.arrived.notify_all()
             queue = self._faults.get(operation)
-            return queue.popleft() if queue else None
+            fault = queue.popleft() if queue else None
+            if fault is not None:
+                self.met.append((operation, fault))
+            return fault
 
-    def hang(self) -> None:
-        """Waits for the end."""
-        self._ended.wait(HANG_LIMIT_S)
+    def hang(self, limit_s: float = HANG_LIMIT_S) -> None:
+        """Waits for the end, or so long."""
+        self._ended.wait(limit_s)
 
     def close(self) -> None:
         """Breaks all connections and ends all threads."""
@@ -213,6 +234,14 @@ class _Handler(BaseHTTPRequestHandler):
                     self._forward(body)
                 self.server.fake.hang()
                 self.close_connection = True
+            case Call(act, executed):
+                if executed:
+                    self._forward(body)
+                act()
+                self._reset()
+            case Slow(delay_s):
+                self.server.fake.hang(delay_s)
+                self._answer(*self._forward(body))
             case Truncate():
                 status, headers, content = self._forward(body)
                 self._answer(status, headers, content, sent=len(content) // 2)

@@ -177,10 +177,10 @@ class PersistentClient:
     ) -> None:
         for start in range(0, len(body), PIECE_SIZE):
             piece = body[start : start + PIECE_SIZE]
-            writer.write(piece)
-            await writer.drain()
             if upload is not None:
                 upload.sent += len(piece)
+            writer.write(piece)
+            await writer.drain()
             if self._rate:
                 await asyncio.sleep(len(piece) / self._rate)  # the line is slow
 

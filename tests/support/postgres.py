@@ -81,10 +81,10 @@ class PostgresServer:
             )
         self._wait_ready()
 
-    def stop(self) -> None:
-        """Ends it at once, as a crash would; connections break."""
+    def stop(self, *, fast: bool = False) -> None:
+        """Ends it at once, as a crash would, or (`fast`) in order; connections break."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGQUIT)
+            self._process.send_signal(signal.SIGINT if fast else signal.SIGQUIT)
             self._process.wait(timeout=30)
             self._process = None
 

@@ -110,6 +110,11 @@ class Proxy:
         """Connections taken so far."""
         return self._connections
 
+    @property
+    def happened(self) -> int:
+        """Faults so far."""
+        return self._happened
+
     def route(self, backend_url: str) -> None:
         """New connections go there."""
         self._backend = _address(backend_url)
