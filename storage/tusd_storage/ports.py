@@ -238,7 +238,7 @@ class ObjectStore(Protocol):
         """UploadPartCopy of `size` bytes from `offset` of an object in the same bucket.
 
         `crc32`, where it is known, MUST be compared with the store's own, if it tells that, and is
-        the returned Part's. Where it is not, the store's own is; `UNKNOWN_CRC32` without one.
+        the returned Part's. Where it is not, the store's own is; None without one.
 
         Raises: NoSuchUpload, NoSuchObject, ….
         """
@@ -275,7 +275,7 @@ class ObjectStore(Protocol):
         ...
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> list[Part]:
-        """What the store says it has; never the truth about an upload (crc32 is 0).
+        """What the store says it has; never the truth about an upload (crc32 is None).
 
         One entry a part number: the newest. Raises NoSuchUpload.
         """

@@ -64,11 +64,6 @@ class JobState(StrEnum):
     DEAD = "dead"
 
 
-UNKNOWN_CRC32 = 0
-"""Of a part that the store copied without telling its checksum. A store that keeps no checksum of a
-part asks for none when it completes the upload."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One S3 multipart part as the ledger records it."""
@@ -79,8 +74,9 @@ class Part:
     """Bytes."""
     etag: str
     """Exactly as S3 returned it, quotes included."""
-    crc32: int
-    """CRC-32 (ISO-HDLC, as zlib) of the part's bytes."""
+    crc32: int | None
+    """CRC-32 (ISO-HDLC, as zlib) of the part's bytes; None where this server has not seen them and
+    the store has not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +114,8 @@ class UploadSession:
     parts_size: int
     """Sum of the ledger's part sizes."""
     parts_crc32: int
-    """CRC-32 of the bytes inside the ledger's parts, composed from the parts' own CRCs."""
+    """CRC-32 of the bytes inside the ledger's parts, composed from the parts' own CRCs. Means
+    nothing for final uploads and direct sessions, whose parts this server has not seen."""
     tail_node: str | None
     """The node whose disk holds the tail."""
     tail_crc32: int
@@ -129,6 +126,8 @@ class UploadSession:
     content_type: str | None
     size_promised: int | None
     """Size a client declared for a presigned PUT or multipart session, verified at completion."""
+    crc32_promised: int | None
+    """CRC-32 of the whole file that a client declared at creation, verified before completion."""
     concat: tuple[str, ...]
     """Ids of the partial uploads of a final upload, in order; a partial may appear twice."""
     concat_header: str | None

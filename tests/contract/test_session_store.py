@@ -491,7 +491,7 @@ async def test_completion_is_one_step_for_session_asset_and_job(store: SqlStore)
     )
     [job] = await store.jobs()
     assert (job.id, job.kind, job.subject) == (f"job-{ONE}", "promote_asset", "asset")
-    assert job.payload == {"session_id": ONE}
+    assert job.payload == {"session_id": ONE, "crc32": 12345}
     assert (job.state, job.attempts, job.run_at) == (JobState.QUEUED, 0, later(2))
 
 

@@ -92,7 +92,14 @@ class Call:
     executed: bool = False
 
 
-Fault = Answer | Early | Reset | Hang | Truncate | CloseAfter | Slow | Call | None
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """The engine gets a body with one bit turned over, in the byte `at`."""
+
+    at: int = 0
+
+
+Fault = Answer | Early | Reset | Hang | Truncate | CloseAfter | Slow | Call | Flip | None
 """None: the request passes."""
 
 
@@ -242,6 +249,8 @@ class _Handler(BaseHTTPRequestHandler):
             case Slow(delay_s):
                 self.server.fake.hang(delay_s)
                 self._answer(*self._forward(body))
+            case Flip(at):
+                self._answer(*self._forward(body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]))
             case Truncate():
                 status, headers, content = self._forward(body)
                 self._answer(status, headers, content, sent=len(content) // 2)

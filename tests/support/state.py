@@ -67,6 +67,7 @@ def a_session(session_id: str = "node~one", **changes: object) -> UploadSession:
         filename="Menü.pdf",
         content_type="application/pdf",
         size_promised=None,
+        crc32_promised=None,
         concat=(),
         concat_header=None,
         lease_holder=None,

@@ -216,6 +216,7 @@ async def test_a_webhook_is_told_what_it_needs_and_no_secret(world: World) -> No
     async with hook(answer) as validator:
         assert await world.promoted(job, validator) == (AssetState.QUARANTINED, "virus")
     body = asked[0].content.decode()
+    assert '"crc32":' in body
     assert job.subject in body and '"sniffed_type":"image/png"' in body.replace('": ', '":')
     session = await world.it.sessions.get(str(job.payload["session_id"]))
     assert session.token not in body and session.id not in body

@@ -96,3 +96,14 @@ def test_what_breaks_the_grammar_is_refused(text: str) -> None:
 )
 def test_trailers_are_announced(text: str | None, declared: bool) -> None:
     assert checksum.trailer_declared(text) is declared
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_what_is_told_of_a_file_can_be_declared(crc32: int) -> None:
+    text = checksum.crc32_text(crc32)
+    assert checksum.declared_crc32({"upload-checksum": text.encode()}) == crc32
+    assert checksum.parse(text).expected == crc32.to_bytes(4, "big")
+
+
+def test_a_file_without_a_declared_checksum_has_none() -> None:
+    assert checksum.declared_crc32({"checksum": b"sha256 of somebody else's making"}) is None

@@ -51,6 +51,14 @@ def test_patched() -> None:
     }
 
 
+def test_the_files_checksum_has_the_form_of_the_requests() -> None:
+    told = {"Upload-Checksum": "crc32 AAAAAA=="}
+    assert responses.patched(7, expires=None, crc32=0) == {"Upload-Offset": "7"} | told
+    created = responses.created("/files/a", offset=None, expires=None, crc32=0)
+    assert created == {"Location": "/files/a"} | told
+    assert responses.file_checksum(None) == {}
+
+
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
@@ -77,6 +85,10 @@ def test_patched() -> None:
                 "Upload-Metadata": "a YQ==, b",
                 "Upload-Expires": EXPIRES_TEXT,
             },
+        ),
+        (
+            {"offset": 1, "length": 1, "crc32": 2**32 - 1},
+            {"Upload-Offset": "1", "Upload-Length": "1", "Upload-Checksum": "crc32 /////w=="},
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """Migrations and metadata say the same; sweeps and polls find their indexes."""
 
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -94,6 +95,62 @@ def test_a_migration_that_fails_leaves_nothing(
     assert not schema_is_current(empty_url)
     migrate(empty_url)
     assert schema_is_current(empty_url)
+
+
+def test_the_crc32_that_0_stood_for_is_known_or_not(empty_url: str) -> None:
+    migrate(empty_url)
+    engine = make_engine(empty_url)
+    kinds = {"sent": ("single", "tus"), "copied": ("final", "tus"), "direct": ("single", "s3")}
+    with engine.begin() as connection:
+        _alembic(connection, command.downgrade, "0008-1")
+        for name, (kind, protocol) in kinds.items():
+            _insert(
+                connection,
+                "upload_sessions",
+                id=name,
+                protocol=protocol,
+                kind=kind,
+                object_key=name,
+                **dict.fromkeys(("token", "metadata", "profile", "bucket"), "x"),
+                strategy="multipart",
+                state="uploading",
+                concat="[]",
+                **dict.fromkeys(("part_size", "part_growth", "parts_crc32", "tail_crc32"), 0),
+                offset=5,
+                parts_count=1,
+                parts_size=5,
+                length=9,
+                **dict.fromkeys(("lease_epoch", "lease_stolen", "created_at", "updated_at"), 0),
+            )
+            for number, crc32 in ((1, 0), (2, 7)):
+                part = {"session_id": name, "number": number, "size": 5, "etag": "e"}
+                _insert(connection, "upload_parts", **part, crc32=crc32)
+    migrate(empty_url)
+    with engine.begin() as connection:
+        rows = connection.execute(
+            text("SELECT session_id, crc32 FROM upload_parts ORDER BY session_id, number")
+        )
+        assert [tuple(row) for row in rows] == [
+            *(("copied", None), ("copied", 7)),
+            *(("direct", None), ("direct", 7)),
+            *(("sent", 0), ("sent", 7)),
+        ]
+        _alembic(connection, command.downgrade, "0008-1")
+        zeros = connection.execute(text("SELECT count(*) FROM upload_parts WHERE crc32 = 0"))
+        assert zeros.scalar() == 3
+    engine.dispose()
+
+
+def _alembic(connection: Connection, run: Callable[[Config, str], None], revision: str) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    run(config, revision)
+
+
+def _insert(connection: Connection, table: str, **values: object) -> None:
+    columns = ", ".join(f'"{name}"' for name in values)
+    params = ", ".join(f":{name}" for name in values)
+    connection.execute(text(f"INSERT INTO {table} ({columns}) VALUES ({params})"), values)
 
 
 PLANS = {

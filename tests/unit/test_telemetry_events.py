@@ -1,5 +1,6 @@
 """Events: after the commit, at most once, and nothing in them that opens anything."""
 
+import zlib
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from tests.support.direct import BrokerNode, DirectMemoryStore, broker_node, upload_parts
 from tests.support.faults import Faults, FaultySessions, Trouble
 from tests.support.state import Database
-from tusd_py.telemetry.events import Event, Telemetry, UploadStart
+from tusd_py.telemetry.events import Event, Telemetry, UploadStart, UploadStop
 from tusd_storage.errors import StateUnavailable
 from tusd_storage.partplan import MIN_PART_SIZE
 from tusd_storage.sql import SqlStore
@@ -86,6 +87,14 @@ async def test_events_hold_nothing_that_opens_anything(store: SqlStore, tmp_path
         }
         told = " ".join(text for event in it.events for text in values_of(event))
         assert [secret for secret in secrets if secret in told] == []
+
+
+async def test_the_end_of_an_upload_tells_its_crc32(store: SqlStore, tmp_path: Path) -> None:
+    async with broker_node(store, DirectMemoryStore(), tmp_path) as it:
+        tus = await it.broker.initiate_resumable_session("default", size=5)
+        await it.node.patch(tus.upload_id, 0, b"12345")
+        (stop,) = [event for event in it.events if isinstance(event, UploadStop)]
+        assert stop.crc32 == zlib.crc32(b"12345")
 
 
 @pytest.mark.parametrize("trouble", [Trouble.FAIL_BEFORE, Trouble.FAIL_AFTER])

@@ -217,6 +217,7 @@ def _session(
         filename=asset.filename,
         content_type=asset.content_type,
         size_promised=wish.size,
+        crc32_promised=None,
         concat=(),
         concat_header=None,
         lease_holder=None,

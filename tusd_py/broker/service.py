@@ -229,7 +229,7 @@ class Broker:
         return await self._signer.part(session_id, part_number, expires_in=expires_in, size=size)
 
     async def list_multipart_parts(self, session_id: str) -> list[Part]:
-        """The parts the store has, for a client that goes on (their CRCs are unknown: 0).
+        """The parts the store has, for a client that goes on (their CRCs are unknown).
 
         Raises: MultipartNotInitialized, SessionNotFound; NoSuchUpload once it is completed.
         """

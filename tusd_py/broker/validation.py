@@ -30,6 +30,8 @@ class Candidate:
     sniffed_type: str
     """What its first bytes look like."""
     objects: ObjectStore
+    crc32: int | None = None
+    """CRC-32 of all bytes, where they passed through this server."""
 
     def read(self, *, offset: int = 0, size: int | None = None) -> AsyncGenerator[bytes, None]:
         """The object's bytes, in chunks. Close it early with `aclose`."""
@@ -87,6 +89,7 @@ def _told(candidate: Candidate) -> dict[str, object]:
             "size": asset.size,
             "content_type": asset.content_type,
             "sniffed_type": candidate.sniffed_type,
+            "crc32": candidate.crc32,
         }
     }
 

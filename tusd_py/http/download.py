@@ -14,6 +14,7 @@ from starlette.types import Send
 from tusd_py.http.answers import send_answer
 from tusd_py.protocol.disposition import content_disposition
 from tusd_py.protocol.errors import MethodNotAllowed, UploadGone, UploadNotFound
+from tusd_py.protocol.responses import file_checksum
 from tusd_storage.ports import ObjectStore
 from tusd_storage.records import Kind, SessionState, UploadSession
 
@@ -65,6 +66,7 @@ class Downloads:
             raise UploadNotFound("a partial upload cannot be downloaded")
         if session.state is not SessionState.COMPLETED:
             raise Unfinished("the upload is not finished")
+        extra = extra | file_checksum(session.crc32)
         if self._mode == "redirect":
             await self._redirect(session, extra, send)
         else:

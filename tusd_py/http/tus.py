@@ -139,6 +139,7 @@ class TusEndpoint:
             location,
             offset=session.offset if with_body else None,
             expires=_expires(session),
+            crc32=session.crc32,
         )
         await self._answer(exchange, 201, headers)
 
@@ -155,6 +156,7 @@ class TusEndpoint:
             metadata=session.metadata,
             concat=session.concat_header,
             expires=_expires(session),
+            crc32=session.crc32,
         )
         await self._answer(exchange, 200, headers)
 
@@ -162,7 +164,7 @@ class TusEndpoint:
         request = parse_patch(exchange.headers)
         await self._check(exchange, Action.WRITE)
         session = await self._engine.patch(exchange.upload_id, request, exchange.body)
-        headers = responses.patched(session.offset, expires=_expires(session))
+        headers = responses.patched(session.offset, expires=_expires(session), crc32=session.crc32)
         await self._answer(exchange, 204, headers)
 
     async def _delete(self, exchange: Exchange) -> None:
@@ -218,10 +220,12 @@ class TusEndpoint:
             )
         headers = headers_of(error, failure)
         status = failure.status
-        if exchange.method == "HEAD" and status >= 500:
-            # Clients forget an upload whose HEAD fails with anything but 423 ("not now").
-            status = 423
-            headers["Retry-After"] = str(RETRY_AFTER_S)
+        if exchange.method == "HEAD":
+            headers["Upload-Error"] = failure.code  # no body can tell it
+            if status >= 500:
+                # Clients forget an upload whose HEAD fails with anything but 423 ("not now").
+                status = 423
+                headers["Retry-After"] = str(RETRY_AFTER_S)
         if status == 405:
             headers["Allow"] = METHODS
         headers |= {"Content-Type": PROBLEM, "Cache-Control": "no-store"}

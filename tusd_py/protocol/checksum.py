@@ -1,17 +1,27 @@
-"""Upload-Checksum (Checksum): its grammar, and the algorithms."""
+"""Upload-Checksum (Checksum): its grammar, and the algorithms.
+
+The whole file's checksum has the same form: declared as metadata at creation, and told once the
+upload is complete. It can only be CRC-32, the one that follows from those of the parts.
+"""
 
 import base64
 import binascii
 import hashlib
 import hmac
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from tusd_py.protocol.errors import ChecksumMismatch, InvalidHeader, UnknownChecksumAlgorithm
 
 _NAME = "Upload-Checksum"
+
+FILE_KEY = "upload-checksum"
+"""Key of Upload-Metadata: the checksum of the whole file, as `crc32 <Base64>`."""
+
+_FILE_ALGORITHMS = ("crc32",)
+"""Which can be verified without reading the file again."""
 
 
 class Digest(Protocol):
@@ -74,22 +84,40 @@ class Checksum:
             raise ChecksumMismatch(f"the body's {self.algorithm} is another one; nothing was kept")
 
 
-def parse(text: str) -> Checksum:
+def parse(text: str, *, name: str = _NAME, algorithms: Collection[str] = ALGORITHMS) -> Checksum:
     """`<algorithm> <Base64>`. Raises: InvalidHeader, UnknownChecksumAlgorithm."""
     algorithm, space, encoded = text.partition(" ")
     if not space:
-        raise InvalidHeader(_NAME, "must be an algorithm and a Base64 value")
-    known = _ALGORITHMS.get(algorithm)
-    if known is None:
-        names = ", ".join(ALGORITHMS)
-        raise UnknownChecksumAlgorithm(f"{_NAME}: supported algorithms are {names}")
+        raise InvalidHeader(name, "must be an algorithm and a Base64 value")
+    if algorithm not in algorithms:
+        names = ", ".join(algorithms)
+        raise UnknownChecksumAlgorithm(f"{name}: supported algorithms are {names}")
+    size = _ALGORITHMS[algorithm][1]
     try:
         expected = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidHeader(_NAME, "the value must be Base64") from error
-    if len(expected) != known[1]:
-        raise InvalidHeader(_NAME, f"a {algorithm} value has {known[1]} bytes")
+        raise InvalidHeader(name, "the value must be Base64") from error
+    if len(expected) != size:
+        raise InvalidHeader(name, f"a {algorithm} value has {size} bytes")
     return Checksum(algorithm, expected)
+
+
+def declared_crc32(pairs: Mapping[str, bytes]) -> int | None:
+    """CRC-32 of the whole file, where the metadata declare it under `FILE_KEY`.
+
+    Raises: InvalidHeader; UnknownChecksumAlgorithm for those that could not be verified.
+    """
+    value = pairs.get(FILE_KEY)
+    if value is None:
+        return None
+    name = f"Upload-Metadata, {FILE_KEY}"
+    checksum = parse(value.decode("latin-1"), name=name, algorithms=_FILE_ALGORITHMS)
+    return int.from_bytes(checksum.expected, "big")
+
+
+def crc32_text(crc32: int) -> str:
+    """The whole file's CRC-32 as `Upload-Checksum` has it."""
+    return f"crc32 {base64.b64encode(crc32.to_bytes(4, 'big')).decode()}"
 
 
 def trailer_declared(headers_trailer: str | None) -> bool:

@@ -6,10 +6,12 @@ ProtocolError
 ├── UnsupportedMediaType      a body without application/offset+octet-stream
 ├── UnknownChecksumAlgorithm
 ├── ChecksumMismatch          the body does not match Upload-Checksum
+├── FileChecksumMismatch      the whole file does not match what was declared at creation
 ├── OffsetMismatch            Upload-Offset is not the upload's offset
 ├── SizeExceeded              more bytes than allowed or declared
 ├── UploadNotFound
 ├── UploadGone                expired or terminated
+│   └── FileRefused           it has failed with FileChecksumMismatch before
 ├── FinalNotWritable          PATCH against a final upload
 ├── NotConcatenable           Upload-Concat names something that cannot be concatenated
 └── MethodNotAllowed
@@ -56,6 +58,12 @@ class ChecksumMismatch(ProtocolError):
     code = "checksum_mismatch"
 
 
+class FileChecksumMismatch(ProtocolError):
+    """All bytes are here, and they are not those declared at creation: the upload has failed."""
+
+    code = "file_checksum_mismatch"
+
+
 class OffsetMismatch(ProtocolError):
     """Core, PATCH: the offsets do not match; `offset` is the upload's."""
 
@@ -82,6 +90,12 @@ class UploadGone(ProtocolError):
     """The upload existed: it has expired or was terminated."""
 
     code = "upload_gone"
+
+
+class FileRefused(UploadGone):
+    """The upload existed, and failed because its bytes were not those declared at creation."""
+
+    code = FileChecksumMismatch.code
 
 
 class FinalNotWritable(ProtocolError):

@@ -38,6 +38,8 @@ EXPOSED_HEADERS = (
     "Upload-Metadata",
     "Upload-Expires",
     "Upload-Concat",
+    "Upload-Checksum",
+    "Upload-Error",
     "Tus-Version",
     "Tus-Resumable",
     "Tus-Max-Size",

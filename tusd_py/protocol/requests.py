@@ -47,6 +47,8 @@ class CreateRequest:
     metadata: str
     """As received."""
     pairs: dict[str, bytes]
+    crc32: int | None = None
+    """CRC-32 of the whole file, if the metadata declare it."""
     concat: Concat
     concat_header: str | None
     body: BodyFacts
@@ -78,6 +80,7 @@ def parse_create(headers: Headers, *, base_path: str, max_size: int | None) -> C
         length=length,
         metadata=metadata,
         pairs=pairs,
+        crc32=checksums.declared_crc32(pairs),
         concat=concat,
         concat_header=concat_header,
         body=body,

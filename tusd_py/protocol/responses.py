@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from tusd_py.protocol.checksum import ALGORITHMS
+from tusd_py.protocol.checksum import ALGORITHMS, crc32_text
 from tusd_py.protocol.headers import EXTENSIONS, VERSION, http_date
 
 
@@ -18,17 +18,19 @@ def options(max_size: int | None) -> dict[str, str]:
     return headers
 
 
-def created(location: str, *, offset: int | None, expires: datetime | None) -> dict[str, str]:
+def created(
+    location: str, *, offset: int | None, expires: datetime | None, crc32: int | None = None
+) -> dict[str, str]:
     """Creation, POST. Creation With Upload: Upload-Offset when a body came."""
     headers = {"Location": location}
     if offset is not None:
         headers["Upload-Offset"] = str(offset)
-    return headers | _expires(expires)
+    return headers | _expires(expires) | file_checksum(crc32)
 
 
-def patched(offset: int, *, expires: datetime | None) -> dict[str, str]:
+def patched(offset: int, *, expires: datetime | None, crc32: int | None = None) -> dict[str, str]:
     """Core, PATCH; Expiration: MUST be in every PATCH response if the upload is going to expire."""
-    return {"Upload-Offset": str(offset)} | _expires(expires)
+    return {"Upload-Offset": str(offset)} | _expires(expires) | file_checksum(crc32)
 
 
 def head(
@@ -38,6 +40,7 @@ def head(
     metadata: str,
     concat: str | None,
     expires: datetime | None,
+    crc32: int | None = None,
 ) -> dict[str, str]:
     """Core, HEAD. `offset` is None for a final upload that is not there yet (Concatenation)."""
     headers = {"Cache-Control": "no-store"}
@@ -51,7 +54,12 @@ def head(
         headers["Upload-Metadata"] = metadata
     if concat is not None:
         headers["Upload-Concat"] = concat
-    return headers | _expires(expires)
+    return headers | _expires(expires) | file_checksum(crc32)
+
+
+def file_checksum(crc32: int | None) -> dict[str, str]:
+    """The whole file's checksum, once the upload is complete; in the form of Upload-Checksum."""
+    return {} if crc32 is None else {"Upload-Checksum": crc32_text(crc32)}
 
 
 def _expires(at: datetime | None) -> dict[str, str]:

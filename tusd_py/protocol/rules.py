@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tusd_py.protocol.errors import (
+    FileRefused,
     FinalNotWritable,
     InvalidHeader,
     OffsetMismatch,
@@ -22,6 +23,8 @@ class UploadFacts:
     is_final: bool
     ended: bool
     """Terminated, expired or failed."""
+    failure: str | None = None
+    """Stable code of why it failed."""
     finished: bool
     expires_at: datetime | None
 
@@ -39,6 +42,8 @@ class Acceptance:
 
 def check_exists(facts: UploadFacts, now: datetime) -> None:
     """Expiration and Termination: 410 for what existed and is gone. Raises: UploadGone."""
+    if facts.failure == FileRefused.code:
+        raise FileRefused("the file was not the one declared at creation; the upload has failed")
     if facts.ended:
         raise UploadGone("the upload was terminated or has expired")
     if not facts.finished and facts.expires_at is not None and facts.expires_at <= now:

@@ -128,6 +128,7 @@ class TellingSessions:
                 protocol=session.protocol,
                 asset_id=session.asset_id,
                 size=session.offset,
+                crc32=session.crc32,
                 duration_s=lived_s,
             )
         )

@@ -48,6 +48,8 @@ class UploadStop(Event):
     asset_id: str | None
     size: int
     """Bytes of the object."""
+    crc32: int | None
+    """CRC-32 of the object; None where its bytes did not pass through this server."""
     duration_s: float
     """Since the session was created."""
 

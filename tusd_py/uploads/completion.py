@@ -12,11 +12,12 @@ import structlog
 from isal import isal_zlib
 
 from tusd_py.protocol.disposition import content_disposition
-from tusd_py.protocol.errors import UploadGone
+from tusd_py.protocol.errors import FileChecksumMismatch, UploadGone
 from tusd_py.uploads.ledger import Ledger
 from tusd_storage.errors import InvalidPart, NoSuchUpload, StoreUnavailable
 from tusd_storage.ports import ObjectStore, SessionStore
-from tusd_storage.records import Body, Completion, ObjectSpec, SessionState, UploadSession
+from tusd_storage.records import Body, Completion, Kind, ObjectSpec, SessionState, UploadSession
+from tusd_storage.termination import Terminator
 
 log = structlog.get_logger(__name__)
 
@@ -38,10 +39,15 @@ class Finisher:
     """Makes the object of a fully received upload, and records that it is there."""
 
     def __init__(
-        self, sessions: SessionStore, objects: ObjectStore, now: Callable[[], datetime]
+        self,
+        sessions: SessionStore,
+        objects: ObjectStore,
+        terminator: Terminator,
+        now: Callable[[], datetime],
     ) -> None:
         self._sessions = sessions
         self._objects = objects
+        self._terminator = terminator
         self._now = now
 
     async def finish(
@@ -54,21 +60,45 @@ class Finisher:
     ) -> UploadSession:
         """`last` are the bytes behind the ledger.
 
-        `crc32`: of the whole object, where the ledger's parts do not tell it. `release`: whether
-        success gives the lease back.
+        `crc32`: of the whole object, for a final upload. `release`: whether success gives the lease
+        back.
         Raises: StoreUnavailable, StateUnavailable (call again later), LeaseLost, UploadGone (the
-        bytes are lost for good and the session is `failed`), and Rejected errors of the store.
+        bytes are lost for good and the session is `failed`), FileChecksumMismatch (it is `failed`,
+        and nothing is left), and Rejected errors of the store.
         """
         session = ledger.session
+        if session.kind is not Kind.FINAL:
+            pieces = [(session.parts_crc32, session.parts_size), (last.crc32, last.size)]
+            crc32 = combine_crc32(pieces)
+        await self.check_declared(ledger, crc32)
         if session.upload_id is None:
             size = last.size
             etag = await self._objects.put(object_spec(session), last)
-            whole = last.crc32
         else:
             etag = await self._finish_multipart(ledger, last)
-            size, whole = ledger.session.parts_size, ledger.session.parts_crc32
-        whole = whole if crc32 is None else crc32
-        return await self._record(ledger, size, etag, whole, release)
+            size = ledger.session.parts_size
+        return await self._record(ledger, size, etag, crc32, release)
+
+    async def check_declared(self, ledger: Ledger, crc32: int | None) -> None:
+        """Holds the CRC-32 of all bytes against the one its client declared, if any.
+
+        Before anything makes an object of them: a file that is not the declared one is never there,
+        not even for a moment. Raises: FileChecksumMismatch (the session is `failed`, and what it
+        had in the store and on disk is gone), LeaseLost, StateUnavailable.
+        """
+        session = ledger.session
+        if session.crc32_promised in {None, crc32}:
+            return
+        if session.state is SessionState.VERIFYING:
+            return  # checked on the way there
+        code = FileChecksumMismatch.code
+        log.error("upload_failed", upload=session.id, failure=code)
+        await self._terminator.abort_unfinished(
+            ledger.lease, session, state=SessionState.FAILED, failure=code, thorough=False
+        )
+        raise FileChecksumMismatch(
+            "the file's crc32 is not the one declared at creation; the upload has failed"
+        )
 
     async def _finish_multipart(self, ledger: Ledger, last: Body) -> str:
         if last.size:
@@ -133,7 +163,7 @@ class Finisher:
         ledger.lease.given_back = True
 
     async def _record(
-        self, ledger: Ledger, size: int, etag: str, crc32: int, release: bool
+        self, ledger: Ledger, size: int, etag: str, crc32: int | None, release: bool
     ) -> UploadSession:
         ledger.lease.fence()
         session = await self._sessions.complete(

@@ -67,6 +67,16 @@ def total_length(partials: Sequence[UploadSession], longest: int) -> int | None:
     return total
 
 
+def _whole_crc32(partials: Sequence[UploadSession]) -> int | None:
+    """CRC-32 of the concatenation; None where one of a partial upload is not known."""
+    pieces = []
+    for partial in partials:
+        if partial.crc32 is None or partial.length is None:
+            return None
+        pieces.append((partial.crc32, partial.length))
+    return combine_crc32(pieces)
+
+
 class Concatenator:
     """Assembles final uploads, under their lease."""
 
@@ -86,10 +96,12 @@ class Concatenator:
         """Makes the object of a final upload whose partials are all finished.
 
         Raises: NotConcatenable, UploadGone, LeaseLost, Unavailable: what was copied is kept.
+        FileChecksumMismatch, before anything is copied.
         """
         session = ledger.session
         partials = await load_partials(self._sessions, session.concat, owner=session.owner)
-        crc32 = combine_crc32([(p.crc32 or 0, p.length or 0) for p in partials])
+        crc32 = _whole_crc32(partials)
+        await self._finisher.check_declared(ledger, crc32)
         if session.state is not SessionState.VERIFYING:
             last = await self._copy_all(ledger, partials)
             return await self._finisher.finish(ledger, last, crc32=crc32)

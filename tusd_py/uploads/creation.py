@@ -87,6 +87,7 @@ def new_upload(
         filename=filename,
         content_type=content_type,
         size_promised=None,
+        crc32_promised=request.crc32,
         concat=request.concat.ids,
         concat_header=request.concat_header,
         lease_holder=None,

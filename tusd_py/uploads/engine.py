@@ -10,6 +10,8 @@ from datetime import datetime
 
 from tusd_py.protocol import rules
 from tusd_py.protocol.errors import (
+    FileChecksumMismatch,
+    FileRefused,
     OffsetMismatch,
     ProtocolError,
     SizeExceeded,
@@ -62,8 +64,8 @@ class UploadEngine:
         self._leases = leases
         self._now = now
         self._guard = Guard(tails, node=config.node, rewinds=config.tail_loss == "rewind")
-        self._finisher = Finisher(sessions, objects, now)
         self._terminator = Terminator(sessions, objects, tails, now)
+        self._finisher = Finisher(sessions, objects, self._terminator, now)
         self._concatenator = Concatenator(sessions, objects, self._finisher, config.limits)
         self._watch = Watch(idle_timeout_s=config.body_idle_timeout_s)
         self._tools = AppendTools(
@@ -100,7 +102,8 @@ class UploadEngine:
         """Creation, Creation With Upload, Concatenation: the upload after its body, if any.
 
         A body that could only partly be stored gives an upload with a smaller offset.
-        Raises: SizeExceeded, NotConcatenable, ChecksumMismatch (nothing is left), Unavailable.
+        Raises: SizeExceeded, NotConcatenable, ChecksumMismatch and FileChecksumMismatch (nothing is
+        left), Unavailable.
         """
         if request.concat.final:
             return await self._create_final(request, owner)
@@ -142,7 +145,8 @@ class UploadEngine:
                     raise
                 return ledger.session
             except ProtocolError:
-                await self._abort(lease, ledger.session, failure="refused")
+                if not lease.given_back:  # as it is when the upload has failed for good
+                    await self._abort(lease, ledger.session, failure="refused")
                 raise
 
     async def _create_final(self, request: CreateRequest, owner: str | None) -> UploadSession:
@@ -170,15 +174,17 @@ class UploadEngine:
         rules.check_exists(_facts(session), self._now())
         if session.state is SessionState.COMPLETED:
             return session
-        if session.kind is Kind.FINAL:
-            return await self._finish_final(session)
-        if not session.received:
-            return session
-        async with self._leases.hold(session.id, interrupt=_ignore, patience_s=0) as lease:
-            try:
+        try:
+            if session.kind is Kind.FINAL:
+                return await self._finish_final(session)
+            if not session.received:
+                return session
+            async with self._leases.hold(session.id, interrupt=_ignore, patience_s=0) as lease:
                 return await self._resume_finish(lease)
-            except OffsetMismatch:  # its last bytes were lost; the client is told where to go on
-                return await self.find(session.id)
+        except OffsetMismatch:  # its last bytes were lost; the client is told where to go on
+            return await self.find(session.id)
+        except FileChecksumMismatch as error:
+            raise FileRefused(str(error)) from error
 
     async def finish(self, session: UploadSession) -> UploadSession:
         """For the reaper: finishes an upload whose bytes are all here, even if it has expired.
@@ -359,6 +365,7 @@ def _facts(session: UploadSession) -> UploadFacts:
         length=session.length,
         is_final=session.kind is Kind.FINAL,
         ended=ended or session.deleted_at is not None,
+        failure=session.failure,
         finished=finished,
         expires_at=session.expires_at,
     )

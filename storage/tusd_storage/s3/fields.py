@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tusd_storage.errors import InvalidPart, StoreRefused
 from tusd_storage.partplan import MIN_PART_SIZE
-from tusd_storage.records import UNKNOWN_CRC32, ObjectInfo, ObjectSpec, Part
+from tusd_storage.records import ObjectInfo, ObjectSpec, Part
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import (
@@ -76,8 +76,8 @@ def completed(parts: Sequence[Part], *, with_crc32: bool) -> "list[CompletedPart
     if with_crc32:
         # ... and completes it only with all of them.
         for entry, part in zip(entries, ordered, strict=True):
-            # The checksum of no bytes is 0 too.
-            if part.crc32 != UNKNOWN_CRC32 or not part.size:
+            # A store that keeps no checksum of a copied part asks for none.
+            if part.crc32 is not None:
                 entry["ChecksumCRC32"] = crc32_text(part.crc32)
     return entries
 

@@ -87,7 +87,7 @@ def newest(parts: "Iterable[PartTypeDef]") -> list[Part]:
         if known is None or part["LastModified"] >= known["LastModified"]:
             found[part["PartNumber"]] = part
     return [
-        Part(number=number, size=part["Size"], etag=part["ETag"], crc32=0)
+        Part(number=number, size=part["Size"], etag=part["ETag"], crc32=None)
         for number, part in sorted(found.items())
     ]
 

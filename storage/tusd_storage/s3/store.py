@@ -16,7 +16,6 @@ from tusd_storage.broker_ports import Capability, PresignedForm
 from tusd_storage.errors import ChecksumRejected, NoSuchObject, NoSuchUpload, StoreRefused
 from tusd_storage.ports import Presigned
 from tusd_storage.records import (
-    UNKNOWN_CRC32,
     Body,
     MultipartUpload,
     ObjectInfo,
@@ -134,7 +133,7 @@ class S3Store:
             ),
         )
         if crc32 is None:
-            crc32 = UNKNOWN_CRC32 if told is None else told
+            crc32 = told
         elif told is not None and told != crc32:
             raise ChecksumRejected("UploadPartCopy: the source holds other bytes")
         return Part(number=number, size=size, etag=etag, crc32=crc32)

@@ -192,7 +192,7 @@ def _promote(sql: Statements, connection: Connection, asset_id: str, done: Compl
     job = {
         "id": done.job_id,
         "subject": asset_id,
-        "payload": to_json({"session_id": done.id}),
+        "payload": to_json({"session_id": done.id, "crc32": done.crc32}),
         "now": now,
     }
     connection.execute(sql.insert_promotion, job)

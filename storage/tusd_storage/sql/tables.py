@@ -147,6 +147,7 @@ upload_sessions = Table(
     Column("lease_wanted", SmallInteger, nullable=False, server_default="0"),
     # When the sweeps made sure that nothing of an ended session is left in the store.
     Column("swept_at", Time),
+    Column("crc32_promised", BigInteger),
     UniqueConstraint("bucket", "object_key"),
     _one_of("protocol", Protocol),
     _one_of("strategy", Strategy),
@@ -188,7 +189,7 @@ upload_parts = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("size", BigInteger, nullable=False),
     Column("etag", Text, nullable=False),
-    Column("crc32", BigInteger, nullable=False),
+    Column("crc32", BigInteger),
     CheckConstraint("number >= 1", name="number"),
     CheckConstraint("size > 0", name="size"),
     _crc32("crc32"),
