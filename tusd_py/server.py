@@ -57,7 +57,7 @@ def run(settings: Settings) -> int:
             port=settings.port,
             workers=settings.workers,
             loop="uvloop",
-            http=Connection,
+            http=Connection,  # type: ignore[arg-type]  # asyncio.BufferedProtocol is no Protocol
             ws="none",
             lifespan="on",
             interface="asgi3",

@@ -289,7 +289,7 @@ class FileRange:
     size: int
 
 
-Segment = bytes | FileRange
+Segment = bytes | memoryview | FileRange
 """A piece of a body: in memory, or in a file."""
 
 

@@ -52,6 +52,7 @@ async def counted(
             "s3_bucket": seaweed.bucket,
             "s3_region": "us-east-1",
             "s3_prefix": seaweed.prefix(),
+            "reap": "false",
         },
         environ={},
     ).settings

@@ -42,6 +42,7 @@ class ScriptedBody:
         self._gone = gone
         self._trailers = trailers or {}
         self._gate = gate
+        self._withdrawn = asyncio.Event()
         self.given = 0
         """Bytes handed out so far."""
 
@@ -57,6 +58,33 @@ class ScriptedBody:
         if self._gone:
             raise ClientGone
         return b""
+
+    async def read_into(self, room: memoryview) -> int:
+        """As much of the next piece as there is room for; waits at the gate like `read`."""
+        await asyncio.sleep(0)
+        if not self._pieces:
+            if self._gate is None:
+                return 0
+            self._withdrawn.clear()
+            gate = asyncio.create_task(self._gate.wait())
+            withdrawn = asyncio.create_task(self._withdrawn.wait())
+            try:
+                await asyncio.wait([gate, withdrawn], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                gate.cancel()
+                withdrawn.cancel()
+            return 0
+        piece = self._pieces.pop(0)
+        size = min(len(piece), len(room))
+        room[:size] = piece[:size]
+        if piece[size:]:
+            self._pieces.insert(0, piece[size:])
+        self.given += size
+        return size
+
+    def withdraw(self) -> None:
+        """Ends a `read_into` that waits."""
+        self._withdrawn.set()
 
     def trailer(self, name: str) -> str | None:
         """A trailer of the script."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.types import Receive, Scope
 
@@ -13,10 +13,25 @@ _DRAIN_S = 3.0
 """What is still read and dropped of a refused body: a client that only sends until it has sent
 all would otherwise see a broken connection and not the answer."""
 
-
 TRAILERS = "tusd_py.trailers"
 """ASGI extension of `tusd_py.http.connection`: the list `fields` receives the trailers. Elsewhere
 they are what uvicorn appends to the scope's headers."""
+
+INFLOW = "tusd_py.inflow"
+"""ASGI extension of `tusd_py.http.connection`: a body of known length that can be received straight
+into the reader's memory. Elsewhere every body comes as ASGI messages."""
+
+
+class Inflow(Protocol):
+    """The other way to a body; see `BodyReader`."""
+
+    async def read_into(self, room: memoryview) -> int:
+        """Receives into `room`."""
+        ...
+
+    def withdraw(self) -> None:
+        """Takes `room` back."""
+        ...
 
 
 class AsgiBody:
@@ -26,6 +41,7 @@ class AsgiBody:
         self._scope = scope
         self._header_count = len(scope["headers"])
         self._receive = receive
+        self._inflow: Inflow | None = (scope.get("extensions") or {}).get(INFLOW)
         self.ended = False
         """Whether nothing more will come."""
         self.begun = False
@@ -42,6 +58,15 @@ class AsgiBody:
             if body:
                 return body
         return b""
+
+    async def read_into(self, room: memoryview) -> int:
+        """See `BodyReader`."""
+        return 0 if self._inflow is None else await self._inflow.read_into(room)
+
+    def withdraw(self) -> None:
+        """See `BodyReader`."""
+        if self._inflow is not None:
+            self._inflow.withdraw()
 
     def _unread(self) -> bytes:
         """What uvicorn had received when the connection ended: `receive` tells of the end only.

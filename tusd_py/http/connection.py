@@ -1,18 +1,29 @@
 """The HTTP/1.1 connection under uvicorn: what its parser leaves to the one who uses it.
 
-Owns two things below ASGI. A head, trailer or chunk extension without end is refused instead of
-collected, and trailers are kept apart from the headers: they may arrive before the application has
-looked at these, and would be taken for them (RFC 9110, section 6.5.1).
+Owns three things below ASGI. A head, trailer or chunk extension without end is refused instead of
+collected. Trailers are kept apart from the headers: they may arrive before the application has
+looked at these, and would be taken for them (RFC 9110, section 6.5.1). And a body of known length
+goes past the parser, straight into the memory its reader names.
 """
 
+import asyncio
 import json
+from contextlib import suppress
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
-from tusd_py.http.body import TRAILERS
+from tusd_py.http.body import INFLOW, TRAILERS
 
 MAX_HEAD_SIZE = 256 * 1024
 """Bytes of one head: room for a final upload that names 1000 partial ones by absolute URLs."""
+
+_READ_SIZE = 256 * 1024
+"""Bytes read at once where nobody names a place for them."""
 
 _DETAIL = f"the headers have more than {MAX_HEAD_SIZE} bytes"
 _BODY = json.dumps({"status": 431, "code": "headers_too_large", "detail": _DETAIL}).encode()
@@ -23,16 +34,73 @@ _REFUSAL = (
     b"connection: close\r\n\r\n%b" % (len(_BODY), _BODY)
 )
 
+_scratch = memoryview(bytearray(_READ_SIZE))
+"""One for all connections of a process: nothing stays in it between two callbacks of the loop."""
 
-class Connection(HttpToolsProtocol):
-    """One client's connection; uvicorn makes one for each."""
 
+class Inflow:
+    """A body of known length on its way in. Implements what `http.body.AsgiBody` looks for."""
+
+    def __init__(self, cycle: RequestResponseCycle, length: int) -> None:
+        self.left = length
+        """Bytes that have not come yet."""
+        self._cycle = cycle
+        self._room: memoryview | None = None
+        self._filled = 0
+
+    async def read_into(self, room: memoryview) -> int:
+        """See `BodyReader`."""
+        cycle = self._cycle
+        if cycle.body or not self.left or cycle.disconnected or cycle.waiting_for_100_continue:
+            return 0
+        cycle.message_event.clear()
+        cycle.flow.resume_reading()
+        self._room, self._filled = room, 0
+        try:
+            await cycle.message_event.wait()
+        finally:
+            self._room = None
+        return self._filled
+
+    def withdraw(self) -> None:
+        """See `BodyReader`."""
+        if self._room is not None:
+            self._room = None
+            self._cycle.message_event.set()
+
+    def place(self) -> memoryview:
+        """Where the next bytes go; never beyond the end of the body."""
+        room = _scratch if self._room is None else self._room
+        return room[: self.left]
+
+    def arrived(self, count: int) -> None:
+        """So many bytes are in `place()`."""
+        self.left -= count
+        cycle = self._cycle
+        if self._room is not None:
+            if count == len(self._room):  # the loop would read on at once, with nowhere to put it
+                cycle.flow.pause_reading()
+            self._room, self._filled = None, count
+        elif not cycle.response_complete:
+            cycle.body += _scratch[:count]
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                cycle.flow.pause_reading()
+        cycle.message_event.set()
+
+
+class Requests(HttpToolsProtocol):
+    """The requests of one connection, as the parser finds them."""
+
+    inflow: Inflow | None = None
+    """The body whose bytes go past the parser."""
     _barren = 0
     """Bytes since the last that ended a head or belonged to a body."""
     _fruitful = False
+    _sized: Inflow | None = None
+    """The body that the parser is in, if its length is known."""
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the network."""
+        """Bytes for the parser."""
         self._fruitful = False
         super().data_received(data)
         self._barren = 0 if self._fruitful else self._barren + len(data)
@@ -40,20 +108,96 @@ class Connection(HttpToolsProtocol):
             if self.cycle is None or self.cycle.response_complete:
                 self.transport.write(_REFUSAL)
             self.transport.close()
+        self.inflow = self._sized
 
     def on_headers_complete(self) -> None:
         """The application's task is made here, and runs when all bytes at hand are parsed."""
         self._fruitful = True
         super().on_headers_complete()
+        extensions: dict[str, Any] = {}
+        length = None if self.parser.should_upgrade() else _content_length(self.headers)
+        if length:
+            self._sized = extensions[INFLOW] = Inflow(self.cycle, length)
         self.headers = []  # where the parser puts what follows
-        self.scope["extensions"] = {TRAILERS: {"fields": self.headers}}
+        extensions[TRAILERS] = {"fields": self.headers}
+        self.scope["extensions"] = extensions
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._fruitful = True
+        if self._sized is not None:
+            self._sized.left -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request's end."""
         self._fruitful = True
+        self._sized = None
         super().on_message_complete()
+
+    def body_arrived(self, inflow: Inflow, count: int) -> None:
+        """Bytes that went past the parser; after the last of them it begins afresh."""
+        inflow.arrived(count)
+        if not inflow.left:
+            self.inflow = None
+            self.parser = httptools.HttpRequestParser(self)
+            with suppress(AttributeError):  # as uvicorn does, for older parsers
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.on_message_complete()
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One client's connection; uvicorn makes one for each."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._requests = Requests(config, server_state, app_state, _loop)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._requests.connection_made(transport)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._requests.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._requests.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._requests.resume_writing()
+
+    def eof_received(self) -> None:
+        """See `asyncio.BufferedProtocol`."""
+        self._requests.eof_received()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go: to the reader of a body, or to the parser."""
+        inflow = self._requests.inflow
+        return _scratch if inflow is None else inflow.place()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes went there."""
+        inflow = self._requests.inflow
+        if inflow is None:
+            self._requests.data_received(bytes(_scratch[:nbytes]))
+        else:
+            self._requests.body_arrived(inflow, nbytes)
+
+
+def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:
+    """The length the parser has accepted; None with a transfer coding, whose end it must find."""
+    length = None
+    for name, value in headers:
+        if name == b"content-length":
+            length = int(value)
+        elif name == b"transfer-encoding":
+            return None
+    return length

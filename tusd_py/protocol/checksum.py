@@ -27,7 +27,7 @@ _FILE_ALGORITHMS = ("crc32",)
 class Digest(Protocol):
     """The part of hashlib's interface that is used here."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Takes in the next bytes."""
         ...
 
@@ -42,7 +42,7 @@ class Crc32:
     def __init__(self) -> None:
         self._value = 0
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Takes in the next bytes."""
         self._value = zlib.crc32(data, self._value)
 

@@ -10,6 +10,7 @@ With a checksum nothing is committed before it matched.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
@@ -29,8 +30,13 @@ from tusd_storage.records import Part, UploadSession
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 STALE_S = 1.0
 """Bytes that wait longer in memory for the rest of their part go to the spool."""
+
+FAST_READ = 32 * 1024
+"""Bytes that came at once: from here on the next ones are received straight into a slab."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +111,7 @@ class Appender:
         """Moves bytes that wait too long in memory to the spool."""
         buffer = self._buffer
         if self._reading and buffer.in_memory and now - buffer.pending_since > STALE_S:
+            self._reader.withdraw()
             try:
                 await buffer.spill(self._tools.new_spool)
             except StorageError as error:
@@ -137,14 +144,20 @@ class Appender:
         try:
             if self._slicer.full():
                 await self._feed(b"", self.last_activity)
+            size = 0
             while self._stop is None:
-                chunk = await self._read()
-                if not chunk:
+                if size >= FAST_READ:
+                    size = await self._read_into_slab()
+                    if size:
+                        continue
+                chunk = await self._read(self._reader.read())
+                size = len(chunk)
+                if not size:
                     return Stop.END
                 now = self.last_activity = loop_time()
-                if len(chunk) > self._room:
+                if size > self._room:
                     return Stop.TOO_LONG
-                self._room -= len(chunk)
+                self._room -= size
                 self._hash(chunk)
                 await self._feed(chunk, now)
         except ClientGone:
@@ -155,10 +168,32 @@ class Appender:
             self._fail(error)
         return self._stop or Stop.FAILED
 
-    async def _read(self) -> bytes:
+    async def _read_into_slab(self) -> int:
+        """The same for a fast body of known length; 0 when it has to be read the other way."""
+        slicer, budget = self._slicer, self._tools.budget
+        if slicer.full():
+            await self._feed(b"", self.last_activity)
+        most = min(slicer.room, self._room)
+        if not most or budget.spent:
+            return 0
+        buffer = self._buffer
+        room = buffer.room(self.last_activity)[:most]
+        size = await self._read(self._reader.read_into(room))
+        if size:
+            now = self.last_activity = asyncio.get_running_loop().time()
+            self._room -= size
+            self._hash(room[:size])
+            buffer.fill(size)
+            [cut] = slicer.feed(room[:size])
+            if cut.ends:
+                await self._launch()
+            await self._relieve(now)
+        return size
+
+    async def _read(self, reading: Awaitable[T]) -> T:
         self._reading = True
         try:
-            return await self._reader.read()
+            return await reading
         except asyncio.CancelledError:
             if self._stop is None or self._task is None:
                 raise
@@ -167,7 +202,7 @@ class Appender:
         finally:
             self._reading = False
 
-    def _hash(self, chunk: bytes) -> None:
+    def _hash(self, chunk: bytes | memoryview) -> None:
         if self._digest is not None:
             self._digest.update(chunk)
         for digest in self._trailer_digests.values():
@@ -179,20 +214,20 @@ class Appender:
                 self._buffer.add(cut.data, now)
             if cut.ends:
                 await self._launch()
+        await self._relieve(now)
+
+    async def _relieve(self, now: float) -> None:
+        """With the memory budget spent: wait for our own parts, or move our bytes to disk."""
         buffer = self._buffer
         if not buffer.in_memory:
             return
         if self._tools.budget.spent:
-            await self._relieve()
+            if self._sending:
+                await self._wait_one()
+            else:
+                await buffer.spill(self._tools.new_spool)
         elif now - buffer.pending_since > STALE_S:
             await buffer.spill(self._tools.new_spool)
-
-    async def _relieve(self) -> None:
-        """The memory budget is spent: wait for our own parts, or move our bytes to disk."""
-        if self._sending:
-            await self._wait_one()
-        else:
-            await self._buffer.spill(self._tools.new_spool)
 
     async def _launch(self) -> None:
         """Sends the part that is full; waits while too many are on their way."""

@@ -18,6 +18,17 @@ class BodyReader(Protocol):
         """
         ...
 
+    async def read_into(self, room: memoryview) -> int:
+        """The next bytes, received straight into `room`: how many, or 0 when `read` must tell.
+
+        Nothing is written to `room` after it returned, or after `withdraw`. Raises nothing.
+        """
+        ...
+
+    def withdraw(self) -> None:
+        """Takes the room of a waiting `read_into` back, which then returns 0."""
+        ...
+
     def trailer(self, name: str) -> str | None:
         """A trailer field, once the body has ended."""
         ...

@@ -1,4 +1,8 @@
-"""Where received bytes wait for their part: memory while they flow fast, a spool otherwise."""
+"""Where received bytes wait for their part: memory while they flow fast, a spool otherwise.
+
+Fast bodies are received straight into slabs, which are used again: no copy and no new page for a
+byte on its way through.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,12 +13,29 @@ from tusd_storage.ports import Spool
 from tusd_storage.records import Body, FileRange, Segment
 
 
+SLAB_SIZE = 1024 * 1024
+_SPARE_SLABS = 16
+"""Kept for the next one who wants a slab."""
+
+
 class MemoryBudget:
     """Bytes of request bodies in memory, over all uploads of the process."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+        self._spare: list[memoryview] = []
+
+    def take_slab(self) -> memoryview:
+        """`SLAB_SIZE` bytes of memory with anything in them; counted as used."""
+        self.used += SLAB_SIZE
+        return self._spare.pop() if self._spare else memoryview(bytearray(SLAB_SIZE))
+
+    def give_slab(self, slab: memoryview) -> None:
+        """Takes a slab back. Nobody may read or write it any more."""
+        self.used -= SLAB_SIZE
+        if len(self._spare) < _SPARE_SLABS:
+            self._spare.append(slab)
 
     @property
     def spent(self) -> bool:
@@ -29,43 +50,69 @@ class PartBuffer:
         self.size = prefix.size if prefix else 0
         self.crc32 = crc32
         self.pending_since = 0.0
-        """Loop time of the oldest byte in memory."""
+        """Loop time since when memory is held."""
         self._budget = budget
         self._prefix = prefix
         self._spool: Spool | None = None
-        self._chunks: list[bytes] = []
-        self._in_memory = 0
+        self._held = _Held()
         self._writing = asyncio.Lock()
 
     @property
-    def in_memory(self) -> int:
-        """Bytes held in memory."""
-        return self._in_memory
+    def in_memory(self) -> bool:
+        """Whether memory is held."""
+        return bool(self._held.chunks or self._held.slabs)
 
-    def add(self, data: bytes, now: float) -> None:
+    def add(self, data: bytes | memoryview, now: float) -> None:
         """Takes bytes into memory."""
-        if not self._chunks:
+        if not self.in_memory:
             self.pending_since = now
-        self._chunks.append(data)
-        self.size += len(data)
-        self._in_memory += len(data)
+        held = self._held
+        held.chunks.append(data)
+        held.counted += len(data)
+        held.begin = held.end  # what comes into the slab next does not follow what is there
         self._budget.used += len(data)
+        self._took(data)
+
+    def room(self, now: float) -> memoryview:
+        """Memory for the bytes that come next; `fill` says how many there are."""
+        if not self.in_memory:
+            self.pending_since = now
+        held = self._held
+        if held.end == SLAB_SIZE or not held.slabs:
+            held.slabs.append(self._budget.take_slab())
+            held.begin = held.end = 0
+        return held.slabs[-1][held.end :]
+
+    def fill(self, count: int) -> None:
+        """So many bytes are in `room` now."""
+        held = self._held
+        slab, end = held.slabs[-1], held.end + count
+        if held.end > held.begin:
+            held.chunks[-1] = slab[held.begin : end]
+        else:
+            held.chunks.append(slab[held.begin : end])
+        self._took(slab[held.end : end])
+        held.end = end
+
+    def _took(self, data: bytes | memoryview) -> None:
+        self.size += len(data)
         self.crc32 = isal_zlib.crc32(data, self.crc32)
 
     async def spill(self, new_spool: Callable[[], Awaitable[Spool]]) -> None:
-        """Moves what is in memory to the spool. Raises: DiskFull."""
+        """Moves what is in memory to the spool; nobody may be filling `room`. Raises: DiskFull."""
         async with self._writing:
-            if not self._chunks:
+            if not self._held.chunks:
+                self._held.free(self._budget)
                 return
             if self._spool is None:
                 self._spool = await new_spool()
-            chunks, self._chunks = self._chunks, []
+            moving, self._held = self._held, _Held()
             try:
-                await self._spool.write(chunks)
+                await self._spool.write(moving.chunks)
             except BaseException:
-                self._chunks = chunks + self._chunks
+                self._held = moving.followed_by(self._held)
                 raise
-            self._forget(sum(map(len, chunks)))
+            moving.free(self._budget)
 
     async def settled(self) -> None:
         """Waits until nothing is on its way from memory to the spool."""
@@ -80,16 +127,42 @@ class PartBuffer:
     def new(self) -> tuple[Segment, ...]:
         """The bytes that are not in the tail yet."""
         spooled: list[Segment] = [self._spool.range()] if self._spool else []
-        return (*spooled, *self._chunks)
+        return (*spooled, *self._held.chunks)
 
     def close(self) -> None:
         """Frees memory and spool. Call it when nothing sends or writes the bytes any more."""
-        self._chunks = []
-        self._forget(self._in_memory)
+        self._held.free(self._budget)
         if self._spool is not None:
             self._spool.close()
             self._spool = None
 
-    def _forget(self, size: int) -> None:
-        self._in_memory -= size
-        self._budget.used -= size
+
+class _Held:
+    """Chunks in memory, in order: some of their own, some in slabs."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes | memoryview] = []
+        self.slabs: list[memoryview] = []
+        self.begin = 0
+        """Where the last chunk begins in the last slab, if it lies there; otherwise `end`."""
+        self.end = 0
+        """How far the last slab is full."""
+        self.counted = 0
+        """Bytes of the budget that chunks of their own use."""
+
+    def followed_by(self, later: "_Held") -> "_Held":
+        """Both, as one."""
+        if not later.slabs:
+            later.begin = later.end = SLAB_SIZE  # our last slab is filled no further
+        later.chunks = self.chunks + later.chunks
+        later.slabs = self.slabs + later.slabs
+        later.counted += self.counted
+        return later
+
+    def free(self, budget: MemoryBudget) -> None:
+        """Gives everything back; holds nothing afterwards."""
+        for slab in self.slabs:
+            budget.give_slab(slab)
+        budget.used -= self.counted
+        self.chunks, self.slabs = [], []
+        self.begin = self.end = self.counted = 0

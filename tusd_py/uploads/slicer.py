@@ -10,7 +10,7 @@ from tusd_storage.partplan import PartPlan
 class Cut:
     """Bytes for the current part; `ends` when they complete it."""
 
-    data: bytes
+    data: bytes | memoryview
     ends: bool
 
 
@@ -32,7 +32,7 @@ class Slicer:
         self._length = length
         self._size = plan.size_of(number)
 
-    def feed(self, chunk: bytes) -> Iterator[Cut]:
+    def feed(self, chunk: bytes | memoryview) -> Iterator[Cut]:
         """Yields the chunk's bytes in order. The caller must take every cut."""
         if self._full():
             yield self._next(b"")
@@ -48,6 +48,11 @@ class Slicer:
             self._take(len(piece))
             yield self._next(piece) if self._full() else Cut(piece, False)
 
+    @property
+    def room(self) -> int:
+        """Bytes that the current part still takes."""
+        return self._size - self.filled
+
     def full(self) -> bool:
         """Whether the current part is complete and more bytes must follow it."""
         return self._full()
@@ -59,7 +64,7 @@ class Slicer:
     def _full(self) -> bool:
         return self.filled >= self._size and self.offset != self._length
 
-    def _next(self, piece: bytes) -> Cut:
+    def _next(self, piece: bytes | memoryview) -> Cut:
         self.number += 1
         self.filled = 0
         self._size = self._plan.size_of(self.number)

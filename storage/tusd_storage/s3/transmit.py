@@ -40,7 +40,7 @@ class Answer:
 
 def send(connection: socket.socket, head: bytes, segments: Sequence[Segment]) -> None:
     """Sends `head` and all segments. Raises OSError, BodyTooShort."""
-    buffers = [head]
+    buffers: list[bytes | memoryview] = [head]
     for segment in segments:
         if isinstance(segment, FileRange):
             _send_buffers(connection, buffers)
@@ -75,7 +75,7 @@ def read_file(segment: FileRange) -> Iterator[bytes]:
         yield piece
 
 
-def _send_buffers(connection: socket.socket, buffers: list[bytes]) -> None:
+def _send_buffers(connection: socket.socket, buffers: list[bytes | memoryview]) -> None:
     if isinstance(connection, ssl.SSLSocket):
         for buffer in buffers:
             connection.sendall(buffer)

@@ -34,7 +34,7 @@ def write_segments(fd: int, position: int, segments: Sequence[Segment]) -> int:
     return position
 
 
-def _write(fd: int, position: int, data: bytes) -> int:
+def _write(fd: int, position: int, data: bytes | memoryview) -> int:
     view = memoryview(data)
     while view:
         count = os.pwrite(fd, view, position)
