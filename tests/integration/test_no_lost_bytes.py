@@ -41,6 +41,7 @@ from tests.support.faults import (
 from tests.support.harness import ScriptedBody, create_request, patch_request
 from tusd_py.app import utc_now
 from tusd_py.protocol.errors import ChecksumMismatch, OffsetMismatch, ProtocolError
+from tusd_py.uploads import appender, memory
 from tusd_py.uploads.body import Interrupted
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.engine import UploadEngine
@@ -380,6 +381,8 @@ async def _shielded(work: Any) -> Any:
 def small_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory_store, "MIN_PART_SIZE", PART)
     monkeypatch.setattr(copyplan, "MIN_PART_SIZE", PART)
+    monkeypatch.setattr(appender, "FAST_READ", 8)
+    monkeypatch.setattr(memory, "SLAB_SIZE", 24)
     Attack.template = tmp_path / "template.db"
     migrate(f"sqlite:///{Attack.template}")
 

@@ -12,7 +12,6 @@ from isal import isal_zlib
 from tusd_storage.ports import Spool
 from tusd_storage.records import Body, FileRange, Segment
 
-
 SLAB_SIZE = 1024 * 1024
 _SPARE_SLABS = 16
 """Kept for the next one who wants a slab."""
