@@ -39,7 +39,7 @@ from tusd_reaper.report import Report
 from tusd_reaper.worker import Handler
 from tusd_storage.leases import LeaseManager
 from tusd_storage.locks import ProcessLock
-from tusd_storage.records import Protocol
+from tusd_storage.records import Protocol, Quota
 from tusd_storage.s3 import Observe, S3Config, S3Store
 from tusd_storage.sql import SqlStore
 from tusd_storage.tail import NodeTails
@@ -68,6 +68,7 @@ class Services:
             settings.database_url,
             pool_size=settings.database_pool_size,
             synchronous=settings.sqlite_synchronous,
+            quota=quota_of(settings),
         )
         self.objects = S3Store(s3_config(settings), observe=observe_s3)
         self.tails = NodeTails(settings.tmp_dir, fsync=settings.tail_fsync)
@@ -110,6 +111,7 @@ class Services:
                 self.objects, mode=settings.download, inline_types=settings.inline_types
             ),
             authorize=self.authorize,
+            key_metadata=settings.idempotency_metadata,
         )
         self.job_handlers: dict[str, Handler] = {promotion.KIND: self.direct.promoter.promote}
         self.on_reaped: list[Callable[[Report], None]] = []
@@ -331,7 +333,15 @@ def upload_config(settings: Settings) -> UploadConfig:
         tail_loss=settings.tail_loss,
         body_idle_timeout_s=settings.body_idle_timeout.total_seconds(),
         memory_budget=settings.memory_budget,
+        owner_size_limited=settings.owner_max_bytes is not None,
     )
+
+
+def quota_of(settings: Settings) -> Quota | None:
+    """What each owner may have open; None without a limit."""
+    if settings.owner_max_uploads is None and settings.owner_max_bytes is None:
+        return None
+    return Quota(max_sessions=settings.owner_max_uploads, max_size=settings.owner_max_bytes)
 
 
 def s3_config(settings: Settings) -> S3Config:

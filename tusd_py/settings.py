@@ -349,6 +349,13 @@ class Settings(BaseModel):
         default=timedelta(seconds=5), ge=timedelta(milliseconds=100), le=timedelta(minutes=1)
     )
     """Time it has to answer."""
+    owner_max_uploads: int | None = Field(default=None, ge=1)
+    """Uploads that one owner may have unfinished at the same time."""
+    owner_max_bytes: Size | None = Field(default=None, ge=1)
+    """Bytes that the unfinished uploads of one owner may have, by their declared lengths."""
+    idempotency_metadata: str | None = None
+    """Name of an `Upload-Metadata` value, such as a fingerprint of the file: creating with the same
+    value again gives the same upload, as the header `Idempotency-Key` does."""
 
     # -- Logs
     log_format: LogFormat = "console"
@@ -494,7 +501,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "What runs beside the uploads": ("reap", "job_attempts"),
     "Uploads straight to the store": ("direct_uploads", "validator_url"),
     "Downloads": ("download", "inline_types"),
-    "Who may upload": ("auth", "forward_auth_timeout"),
+    "Who may upload": ("auth", "idempotency_metadata"),
     "Logs": ("log_format", "log_level"),
 }
 """Headings of the reference and of `--help`: the first and last field under each."""

@@ -16,6 +16,10 @@ StorageError
 ├── TailMissing              acknowledged bytes are not on this node
 ├── LeaseHeld                another writer holds the upload
 ├── LeaseLost                this writer was fenced off; nothing was changed
+├── CreationRepeated         a session with the same creation key is there already
+├── QuotaExceeded            the owner has too much open
+│   ├── TooManySessions
+│   └── TooManyBytes
 ├── SessionUnknown
 └── InvalidTransition        the state table has no such edge
 
@@ -23,6 +27,8 @@ Messages name ids and what to do; never secrets, URLs or absolute paths.
 """
 
 from datetime import datetime
+
+from tusd_storage.records import UploadSession
 
 
 class StorageError(Exception):
@@ -108,6 +114,26 @@ class LeaseLost(StorageError):
     def __init__(self, session_id: str) -> None:
         super().__init__(f"upload {session_id}: the lease was lost, nothing was changed")
         self.session_id = session_id
+
+
+class CreationRepeated(StorageError):
+    """The creation key belongs to `session`; nothing was created."""
+
+    def __init__(self, session: UploadSession) -> None:
+        super().__init__("an upload with this idempotency key is there already")
+        self.session = session
+
+
+class QuotaExceeded(StorageError):
+    """The owner has too much open; nothing was created."""
+
+
+class TooManySessions(QuotaExceeded):
+    """As many sessions as the owner may have are open."""
+
+
+class TooManyBytes(QuotaExceeded):
+    """With this one, the open sessions of the owner would have too many bytes."""
 
 
 class SessionUnknown(StorageError):

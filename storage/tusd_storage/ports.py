@@ -37,7 +37,19 @@ class SessionStore(Protocol):
     """
 
     async def create(self, session: UploadSession, asset: Asset | None) -> None:
-        """Inserts both rows or none. Raises: AlreadyExists (id or object key)."""
+        """Inserts both rows or none.
+
+        Of several with one `creation_key` at once, on any node, exactly one MUST be created. A
+        session that has ended, was deleted, or is unfinished and past its `expires_at` gives its
+        key free. The owner's quota, if there is one, holds under concurrency; a session without a
+        declared size is given a `max_size` within it.
+
+        Raises: AlreadyExists (id or object key), CreationRepeated, TooManySessions, TooManyBytes.
+        """
+        ...
+
+    async def created(self, creation_key: str, *, now: datetime) -> UploadSession | None:
+        """The session that has the key at this time, or None."""
         ...
 
     async def get(self, session_id: str) -> UploadSession | None:

@@ -153,6 +153,12 @@ class UploadSession:
     completed_at: datetime | None
     deleted_at: datetime | None
     """When a finished upload was terminated."""
+    max_size: int | None = None
+    """Bytes it may have at most, by the grant it was created with; None: what its profile says."""
+    creation_key: str | None = None
+    """Hash of owner and idempotency key: no two sessions that are not over have the same."""
+    creation_digest: str | None = None
+    """Hash of the request that created it, where there is a key."""
 
     @property
     def tail_size(self) -> int:
@@ -163,6 +169,15 @@ class UploadSession:
     def received(self) -> bool:
         """Whether every byte of a known length has been acknowledged."""
         return self.length is not None and self.offset == self.length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What one owner may have open at once. Sessions of nobody in particular do not count."""
+
+    max_sessions: int | None = None
+    max_size: int | None = None
+    """Sum of bytes. A session without a declared length counts with its `max_size`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tests.support.state import a_session
 from tusd_py.broker import errors as broker
 from tusd_py.http import auth, download, errors, json_errors
 from tusd_py.http.errors import INTERNAL, TABLE, failure_of, headers_of, problem
@@ -15,7 +16,7 @@ from tusd_py.uploads.body import ClientGone, Interrupted, Stop
 from tusd_storage import errors as storage
 from tusd_storage.s3.faults import Throttled
 
-ABSTRACT = {storage.Unavailable, storage.Rejected}
+ABSTRACT = {storage.Unavailable, storage.Rejected, storage.QuotaExceeded}
 
 
 def concrete(root: type[Exception]) -> Iterator[type[Exception]]:
@@ -50,6 +51,7 @@ SPECIAL = {
         "id", holder="node/secret", epoch=1, until=datetime.now(UTC)
     ),
     storage.LeaseLost: lambda: storage.LeaseLost("id"),
+    storage.CreationRepeated: lambda: storage.CreationRepeated(a_session()),
     storage.SessionUnknown: lambda: storage.SessionUnknown("secret"),
     storage.InvalidTransition: lambda: storage.InvalidTransition("s", source="a", target="b"),
     broker.InvalidTransition: lambda: broker.InvalidTransition("s", source="a", target="b"),
@@ -109,7 +111,12 @@ def test_storage_says_nothing_of_what_is_behind(kind: type[Exception]) -> None:
     told = problem(error, failure).decode() + str(headers_of(error, failure))
     assert "secret" not in told.lower() and "arn:" not in told
     if failure.detail is None:
-        assert kind in {storage.LeaseHeld, storage.LeaseLost, storage.InvalidTransition}
+        assert kind in {
+            storage.CreationRepeated,
+            storage.LeaseHeld,
+            storage.LeaseLost,
+            storage.InvalidTransition,
+        }
 
 
 @pytest.mark.parametrize("stop", Stop)

@@ -28,6 +28,7 @@ class Failure:
 
 
 _AGAIN = "the server cannot do this at the moment; try again"
+_OWNED = "too much of yours is open already: finish or terminate some of it, then try again"
 _STORE = "the store behind this server refused; the operator has to look"
 
 TABLE: dict[type[Exception], Failure] = {
@@ -47,6 +48,7 @@ TABLE: dict[type[Exception], Failure] = {
     protocol.FileRefused: Failure(410, "file_checksum_mismatch"),
     protocol.FinalNotWritable: Failure(403, "final_not_writable"),
     protocol.NotConcatenable: Failure(400, "not_concatenable"),
+    protocol.KeyReused: Failure(422, "idempotency_key_reused"),
     protocol.MethodNotAllowed: Failure(405, "method_not_allowed"),
     auth.Unauthorized: Failure(401, "unauthorized"),
     auth.Forbidden: Failure(403, "forbidden"),
@@ -78,6 +80,9 @@ TABLE: dict[type[Exception], Failure] = {
     storage.LeaseHeld: Failure(423, "upload_locked", retry=True),
     storage.LeaseLost: Failure(423, "upload_locked", retry=True),
     storage.TailMissing: Failure(503, "tus_tail_missing", _AGAIN, retry=True),
+    storage.CreationRepeated: Failure(409, "creation_repeated", retry=True),
+    storage.TooManySessions: Failure(429, "owner_uploads_reached", _OWNED, retry=True),
+    storage.TooManyBytes: Failure(429, "owner_bytes_reached", _OWNED, retry=True),
     storage.SessionUnknown: Failure(404, "upload_not_found", "there is no such upload"),
     storage.InvalidTransition: Failure(409, "invalid_transition"),
     storage.AlreadyExists: Failure(409, "upload_exists", "its id or its object key is taken"),

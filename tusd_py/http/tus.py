@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from tusd_py.http import auth
 from tusd_py.http.answers import PROBLEM, send_answer
-from tusd_py.http.auth import Action, Authorize
+from tusd_py.http.auth import Action, Authorize, Grant
 from tusd_py.http.body import AsgiBody
 from tusd_py.http.cors import METHODS, Cors
 from tusd_py.http.download import Downloads
@@ -22,8 +22,10 @@ from tusd_py.http.locations import Locations
 from tusd_py.protocol import headers as grammar
 from tusd_py.protocol import responses
 from tusd_py.protocol.errors import MethodNotAllowed, UploadNotFound
-from tusd_py.protocol.requests import parse_create, parse_patch
+from tusd_py.protocol.idempotency import CreationKey, creation_key
+from tusd_py.protocol.requests import CreateRequest, parse_create, parse_patch
 from tusd_py.uploads.engine import UploadEngine
+from tusd_storage.errors import CreationRepeated
 from tusd_storage.records import Kind, SessionState, UploadSession
 
 log = structlog.get_logger(__name__)
@@ -62,12 +64,15 @@ class TusEndpoint:
         cors: Cors,
         downloads: Downloads,
         authorize: Authorize | None = None,
+        key_metadata: str | None = None,
     ) -> None:
+        """`key_metadata`: metadata whose value is an idempotency key, where there is no header."""
         self._engine = engine
         self._locations = locations
         self._cors = cors
         self._downloads = downloads
         self._authorize = authorize
+        self._key_metadata = key_metadata
         self._handlers: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             "HEAD": self._head,
             "PATCH": self._patch,
@@ -130,28 +135,51 @@ class TusEndpoint:
             max_size=self._engine.config.max_size,
         )
         grant = await auth.check(self._authorize, exchange.request, Action.CREATE, None)
-        session = await self._engine.create(request, exchange.body, owner=grant.owner)
+        key = creation_key(
+            exchange.headers,
+            request,
+            owner=grant.owner,
+            fixed=grant.creation_key,
+            metadata_key=self._key_metadata,
+        )
+        session, repeated = await self._create(exchange, request, grant, key)
         location = self._locations.location(
             exchange.scope, exchange.headers, session.id, session.created_at
         )
-        with_body = not request.body.is_empty
+        told = repeated or not request.body.is_empty
         headers = responses.created(
             location,
-            offset=session.offset if with_body else None,
+            offset=session.offset if told and _shows_offset(session) else None,
             expires=_expires(session),
             crc32=session.crc32,
         )
-        await self._answer(exchange, 201, headers)
+        unread = exchange.body if repeated and _has_unread(exchange) else None
+        await self._answer(exchange, 201, headers, unread=unread)
+
+    async def _create(
+        self, exchange: Exchange, request: CreateRequest, grant: Grant, key: CreationKey | None
+    ) -> tuple[UploadSession, bool]:
+        """The upload, and whether it was there before: then nothing of the body is read."""
+        if key is not None and (session := await self._engine.created(key)) is not None:
+            return session, True
+        try:
+            session = await self._engine.create(
+                request, exchange.body, owner=grant.owner, max_size=grant.max_size, key=key
+            )
+        except CreationRepeated:  # by a request at the same time, here or on another node
+            repeated = None if key is None else await self._engine.created(key)
+            if repeated is None:
+                raise
+            return repeated, True
+        return session, False
 
     async def _head(self, exchange: Exchange) -> None:
         grammar.check_version(exchange.headers)
         session = await self._engine.find(exchange.upload_id)
         await auth.check(self._authorize, exchange.request, Action.READ, session)
         session = await self._engine.status(session)
-        completed = session.state is SessionState.COMPLETED
-        shows_offset = session.kind is not Kind.FINAL or completed
         headers = responses.head(
-            offset=session.offset if shows_offset else None,
+            offset=session.offset if _shows_offset(session) else None,
             length=session.length,
             metadata=session.metadata,
             concat=session.concat_header,
@@ -238,6 +266,11 @@ def _has_unread(exchange: Exchange) -> bool:
         return False
     chunked = "transfer-encoding" in exchange.headers
     return chunked or exchange.headers.get("content-length", "0") != "0"
+
+
+def _shows_offset(session: UploadSession) -> bool:
+    """Concatenation: a final upload has no offset before it is there."""
+    return session.kind is not Kind.FINAL or session.state is SessionState.COMPLETED
 
 
 def _expires(session: UploadSession) -> datetime | None:

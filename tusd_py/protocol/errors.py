@@ -14,6 +14,7 @@ ProtocolError
 │   └── FileRefused           it has failed with FileChecksumMismatch before
 ├── FinalNotWritable          PATCH against a final upload
 ├── NotConcatenable           Upload-Concat names something that cannot be concatenated
+├── KeyReused                 an idempotency key that belongs to another request
 └── MethodNotAllowed
 """
 
@@ -108,6 +109,12 @@ class NotConcatenable(ProtocolError):
     """Concatenation: a named upload is not a partial one, or does not exist."""
 
     code = "not_concatenable"
+
+
+class KeyReused(ProtocolError):
+    """Idempotency-Key: it was used for a creation that asked for something else."""
+
+    code = "idempotency_key_reused"
 
 
 class MethodNotAllowed(ProtocolError):

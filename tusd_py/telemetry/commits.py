@@ -64,6 +64,9 @@ class TellingSessions:
         if session.lease_holder is not None:
             self._remember(session)
 
+    async def created(self, creation_key: str, *, now: datetime) -> UploadSession | None:
+        return await self._sessions.created(creation_key, now=now)
+
     async def get(self, session_id: str) -> UploadSession | None:
         return await self._sessions.get(session_id)
 

@@ -35,8 +35,15 @@ class UploadConfig:
     memory_budget: int = 64 * MIB
     """Bytes of request bodies the process keeps in memory; beyond it they wait on disk."""
 
-    def longest(self, *, deferred: bool, profile: str | None = None) -> int:
-        """The longest upload in bytes that a profile (None: this one) takes."""
+    owner_size_limited: bool = False
+    """The state gives uploads of deferred length a maximum within their owner's quota."""
+
+    def longest(
+        self, *, deferred: bool, profile: str | None = None, max_size: int | None = None
+    ) -> int:
+        """The longest upload in bytes that a profile (None: this one) and a grant take."""
+        if max_size is not None:
+            return min(self.longest(deferred=deferred, profile=profile), max_size)
         possible = max_length(self.limits, deferred=deferred)
         if self.max_size is not None:
             possible = min(possible, self.max_size)

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from tusd_py.protocol import metadata, rules
 from tusd_py.protocol.errors import SizeExceeded
+from tusd_py.protocol.idempotency import CreationKey
 from tusd_py.protocol.requests import CreateRequest
 from tusd_py.uploads.config import UploadConfig
 from tusd_storage import partplan
@@ -34,11 +35,15 @@ def new_upload(
     owner: str | None,
     length: int | None,
     now: datetime,
+    max_size: int | None = None,
+    creation: CreationKey | None = None,
 ) -> tuple[UploadSession, Asset | None]:
     """The rows of an upload nobody has written to. A partial upload produces no asset.
 
-    Raises: SizeExceeded.
+    `max_size`: what the grant allows, where that limits. Raises: SizeExceeded.
     """
+    if length is not None and max_size is not None and length > max_size:
+        raise SizeExceeded(f"the upload would have {length} bytes, {max_size} are allowed")
     plan = _plan(config, length, final=request.concat.final)
     session_id = new_upload_id(config.node)
     key = config.prefix + session_id.replace("~", "-")
@@ -103,6 +108,9 @@ def new_upload(
         expires_at=rules.expires_at(now, now, idle=config.expires_in, life=config.max_lifetime),
         completed_at=None,
         deleted_at=None,
+        max_size=max_size,
+        creation_key=None if creation is None else creation.key,
+        creation_digest=None if creation is None else creation.digest,
     )
     return session, asset
 

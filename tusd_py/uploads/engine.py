@@ -18,6 +18,7 @@ from tusd_py.protocol.errors import (
     UploadGone,
     UploadNotFound,
 )
+from tusd_py.protocol.idempotency import CreationKey
 from tusd_py.protocol.requests import BodyFacts, CreateRequest, PatchRequest
 from tusd_py.protocol.rules import UploadFacts
 from tusd_py.uploads import concatenation
@@ -96,19 +97,44 @@ class UploadEngine:
             raise UploadNotFound("there is no such upload")
         return session
 
+    async def created(self, key: CreationKey) -> UploadSession | None:
+        """The upload that was created with this key, or None; as `status` gives it.
+
+        Raises: KeyReused when something else was asked for then; what `status` raises.
+        """
+        session = await self._sessions.created(key.key, now=self._now())
+        if session is None:
+            return None
+        key.check(session.creation_digest)
+        return await self.status(session)
+
     async def create(
-        self, request: CreateRequest, reader: BodyReader, *, owner: str | None
+        self,
+        request: CreateRequest,
+        reader: BodyReader,
+        *,
+        owner: str | None,
+        max_size: int | None = None,
+        key: CreationKey | None = None,
     ) -> UploadSession:
         """Creation, Creation With Upload, Concatenation: the upload after its body, if any.
 
         A body that could only partly be stored gives an upload with a smaller offset.
-        Raises: SizeExceeded, NotConcatenable, ChecksumMismatch and FileChecksumMismatch (nothing is
-        left), Unavailable.
+        `max_size`: the most bytes it may ever have, where the grant limits it. `key`: creating with
+        it again raises CreationRepeated, see `created`.
+        Raises: QuotaExceeded, CreationRepeated, SizeExceeded, NotConcatenable, ChecksumMismatch and
+        FileChecksumMismatch (nothing is left), Unavailable.
         """
         if request.concat.final:
-            return await self._create_final(request, owner)
+            return await self._create_final(request, owner, max_size, key)
         session, asset = new_upload(
-            request, self.config, owner=owner, length=request.length, now=self._now()
+            request,
+            self.config,
+            owner=owner,
+            length=request.length,
+            now=self._now(),
+            max_size=max_size,
+            creation=key,
         )
         if request.body.is_empty and request.length != 0:
             await self._sessions.create(session, asset)
@@ -116,6 +142,8 @@ class UploadEngine:
         self._refuse_when_closing()
         session = self._with_lease(session)
         await self._sessions.create(session, asset)
+        if self.config.owner_size_limited and request.length is None and owner is not None:
+            session = await self.find(session.id)
         return await self._fill(session, request, reader)
 
     def _with_lease(self, session: UploadSession) -> UploadSession:
@@ -135,7 +163,9 @@ class UploadEngine:
             ledger = self._ledger(lease, request.length)
             if request.length == 0 and request.body.is_empty:
                 return await self._finisher.finish(ledger)
-            longest = self.config.longest(deferred=request.length is None)
+            longest = self.config.longest(
+                deferred=request.length is None, max_size=session.max_size
+            )
             room = longest if request.length is None else request.length
             try:
                 return await self._append(writer, ledger, request.body, reader, room)
@@ -149,14 +179,27 @@ class UploadEngine:
                     await self._abort(lease, ledger.session, failure="refused")
                 raise
 
-    async def _create_final(self, request: CreateRequest, owner: str | None) -> UploadSession:
+    async def _create_final(
+        self,
+        request: CreateRequest,
+        owner: str | None,
+        max_size: int | None,
+        key: CreationKey | None,
+    ) -> UploadSession:
         """Concatenation. With unfinished partials the final upload waits for them."""
         partials = await concatenation.load_partials(
             self._sessions, request.concat.ids, owner=owner
         )
-        length = concatenation.total_length(partials, self.config.longest(deferred=False))
+        longest = self.config.longest(deferred=False, max_size=max_size)
+        length = concatenation.total_length(partials, longest)
         session, asset = new_upload(
-            request, self.config, owner=owner, length=length, now=self._now()
+            request,
+            self.config,
+            owner=owner,
+            length=length,
+            now=self._now(),
+            max_size=max_size,
+            creation=key,
         )
         if not concatenation.finished(partials):
             await self._sessions.create(session, asset)
@@ -214,7 +257,8 @@ class UploadEngine:
         partials = await concatenation.load_partials(
             self._sessions, session.concat, owner=session.owner
         )
-        length = concatenation.total_length(partials, self.config.longest(deferred=False))
+        longest = self.config.longest(deferred=False, max_size=session.max_size)
+        length = concatenation.total_length(partials, longest)
         if not concatenation.finished(partials):
             return replace(session, length=length)
         async with self._leases.hold(session.id, interrupt=_ignore, patience_s=0) as lease:
@@ -246,7 +290,9 @@ class UploadEngine:
         self, writer: "_Writer", lease: Lease, request: PatchRequest, reader: BodyReader
     ) -> UploadSession:
         session = self._check_tus(lease.session)
-        longest = self.config.longest(deferred=session.length is None, profile=session.profile)
+        longest = self.config.longest(
+            deferred=session.length is None, profile=session.profile, max_size=session.max_size
+        )
         accepted = rules.check_patch(_facts(session), request, now=self._now(), max_size=longest)
         if session.received:
             return await self._resume_finish(lease)

@@ -3,10 +3,13 @@
 Owns what a commit point does and how a refused one is explained. Knows no thread and no driver.
 """
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tusd_storage.errors import (
+    CreationRepeated,
     InvalidPart,
     InvalidTransition,
     LeaseHeld,
@@ -14,10 +17,20 @@ from tusd_storage.errors import (
     Rejected,
     SessionUnknown,
     StorageError,
+    TooManyBytes,
+    TooManySessions,
 )
 from tusd_storage.lifecycle import ASSET_EDGES
 from tusd_storage.outbox import Change
-from tusd_storage.records import Append, Asset, AssetState, Completion, SessionState, UploadSession
+from tusd_storage.records import (
+    Append,
+    Asset,
+    AssetState,
+    Completion,
+    Quota,
+    SessionState,
+    UploadSession,
+)
 from tusd_storage.sql.calls import Connection
 from tusd_storage.sql.outbox import SqlAnnouncements, Tell
 from tusd_storage.sql.rows import (
@@ -70,6 +83,70 @@ def create(
         connection.execute(sql.insert_session, SESSION.params(session))
     if tell is not None:
         tell(connection, Change.CREATED, session, None)
+
+
+def create_checked(
+    sql: Statements,
+    connection: Connection,
+    session: UploadSession,
+    asset: Asset | None,
+    *,
+    quota: Quota | None,
+    tell: Tell | None = None,
+) -> None:
+    """As `create`, for a session with a creation key or an owner whose quota counts."""
+    if quota is not None and session.owner is not None:
+        session = _within(sql, connection, session, quota)
+    if session.creation_key is None:
+        return create(sql, connection, session, asset, tell)
+    key = {"creation_key": session.creation_key}
+    connection.execute(sql.free_key, key | {"now": micros(session.created_at)})
+    if asset is not None:
+        connection.execute(sql.insert_asset, ASSET.params(asset))
+    if _first(connection, sql.insert_created, SESSION.params(session)) is None:
+        existing = _first(connection, sql.created, key)
+        if existing is None:  # it ended between the two statements
+            raise LeaseLost(session.id)
+        raise CreationRepeated(SESSION.read(existing))
+    if tell is not None:
+        tell(connection, Change.CREATED, session, None)
+    return None
+
+
+def _within(
+    sql: Statements, connection: Connection, session: UploadSession, quota: Quota
+) -> UploadSession:
+    """The session as the quota has room for it. Raises: TooManySessions, TooManyBytes."""
+    if sql.lock_owner is not None:
+        digest = hashlib.sha256(f"owner {session.owner}".encode()).digest()
+        connection.execute(sql.lock_owner, {"lock": int.from_bytes(digest[:8], signed=True)})
+    params = {"owner": session.owner, "now": micros(session.created_at)}
+    count, size = connection.execute(sql.owned, params).fetchall()[0]
+    if quota.max_sessions is not None and count >= quota.max_sessions:
+        raise TooManySessions("as many uploads as this owner may have are open")
+    if quota.max_size is None:
+        return session
+    room = quota.max_size - size
+    declared = session.length if session.length is not None else session.size_promised
+    if declared is not None:
+        if declared > room:
+            raise TooManyBytes("the open uploads of this owner would have too many bytes")
+        return session
+    if room <= 0:
+        raise TooManyBytes("the open uploads of this owner have as many bytes as they may")
+    longest = room if session.max_size is None else min(room, session.max_size)
+    return replace(session, max_size=longest)
+
+
+def created(
+    sql: Statements, connection: Connection, creation_key: str, now: int
+) -> UploadSession | None:
+    """The session that has the key, unless it is past its time."""
+    row = connection.execute(sql.created, {"creation_key": creation_key}).fetchone()
+    session = None if row is None else SESSION.read(row)
+    if session is None or session.state is SessionState.COMPLETED or session.expires_at is None:
+        return session
+    return session if micros(session.expires_at) > now else None
 
 
 def acquire(sql: Statements, connection: Connection, params: Mapping[str, object]) -> UploadSession:

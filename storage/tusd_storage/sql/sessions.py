@@ -8,7 +8,15 @@ from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 
-from tusd_storage.records import Append, Asset, Completion, Part, SessionState, UploadSession
+from tusd_storage.records import (
+    Append,
+    Asset,
+    Completion,
+    Part,
+    Quota,
+    SessionState,
+    UploadSession,
+)
 from tusd_storage.sql import commits
 from tusd_storage.sql.calls import Connection
 from tusd_storage.sql.executors import Executor
@@ -26,14 +34,32 @@ class SqlSessions:
     def __init__(self, executor: Executor, sql: Statements) -> None:
         self._executor = executor
         self._sql = sql
+        self.quota: Quota | None = None
 
     async def create(self, session: UploadSession, asset: Asset | None) -> None:
         tell = self._tell()
+        limited = self.quota is not None and session.owner is not None
+        if limited or session.creation_key is not None:
+            checked = partial(
+                commits.create_checked,
+                self._sql,
+                session=session,
+                asset=asset,
+                quota=self.quota,
+                tell=tell,
+            )
+            return await self._executor.transaction(checked)
         work = partial(commits.create, self._sql, session=session, asset=asset, tell=tell)
         if tell is None and (asset is None or self._sql.insert_both is not None):
             await self._executor.write(work)
         else:
             await self._executor.transaction(work)
+        return None
+
+    async def created(self, creation_key: str, *, now: datetime) -> UploadSession | None:
+        return await self._executor.read(
+            lambda connection: commits.created(self._sql, connection, creation_key, micros(now))
+        )
 
     async def get(self, session_id: str) -> UploadSession | None:
         return await self._executor.read(

@@ -16,7 +16,17 @@ from tusd_storage.lifecycle import OPEN, TERMINAL, sources_of
 from tusd_storage.records import AssetState, SessionState
 from tusd_storage.sql.engine import SQLITE
 from tusd_storage.sql.rows import ASSET, JOB, NODE, PART, SESSION
-from tusd_storage.sql.tables import DUE, EXPIRABLE, PROMOTION, UNCLEAN, UNFINISHED, WANTED, listed
+from tusd_storage.sql.tables import (
+    CREATED,
+    DUE,
+    EXPIRABLE,
+    OWNED,
+    PROMOTION,
+    UNCLEAN,
+    UNFINISHED,
+    WANTED,
+    listed,
+)
 
 _S = SESSION.select_list()
 _ASSET = "asset__"  # prefix of the asset's parameters beside the session's
@@ -73,6 +83,25 @@ class Statements:
     def _sessions(self) -> None:
         one = self.compiled
         self.insert_session = one(f"INSERT INTO upload_sessions {SESSION.insert_values()}")
+        self.insert_created = one(
+            f"INSERT INTO upload_sessions {SESSION.insert_values()}"
+            f" ON CONFLICT (creation_key) WHERE {CREATED} DO NOTHING RETURNING id"
+        )
+        self.created = one(
+            f"SELECT {_S} FROM upload_sessions WHERE creation_key = :creation_key AND {CREATED}"
+        )
+        self.free_key = one(
+            "UPDATE upload_sessions SET creation_key = NULL WHERE creation_key = :creation_key"
+            f" AND {CREATED} AND state <> 'completed' AND expires_at <= :now"
+        )
+        self.owned = one(
+            'SELECT COUNT(*), CAST(COALESCE(SUM(COALESCE(length, size_promised, max_size, "offset"'
+            ")), 0) AS BIGINT)"
+            f" FROM upload_sessions WHERE {OWNED} AND owner = :owner"
+            " AND (expires_at IS NULL OR expires_at > :now)"
+        )
+        # What one owner creates is counted by one transaction at a time. SQLite has one writer.
+        self.lock_owner = None if self._sqlite else one("SELECT pg_advisory_xact_lock(:lock)")
         self.get = one(f"SELECT {_S} FROM upload_sessions WHERE id = :id")
         self.get_many = one(f"SELECT {_S} FROM upload_sessions WHERE {self.member('id', 'ids')}")
         self.parts = one(

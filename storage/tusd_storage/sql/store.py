@@ -6,6 +6,7 @@ Owns the composition of engine, executor and statements. Knows no statement.
 from typing import TYPE_CHECKING
 
 from tusd_storage.outbox import Outbox
+from tusd_storage.records import Quota
 from tusd_storage.sql.broker import SqlDirectSessions
 from tusd_storage.sql.engine import Synchronous, make_engine
 from tusd_storage.sql.executors import Executor, make_executor
@@ -46,12 +47,14 @@ class SqlStore(
         pool_size: int = 10,
         synchronous: Synchronous = "FULL",
         outbox: Outbox | None = None,
+        quota: Quota | None = None,
     ) -> "SqlStore":
         """A store for `sqlite:////absolute/path.db` or `postgresql://…`; `aclose` it.
 
         `pool_size` bounds the connections to PostgreSQL; `synchronous` is SQLite's. Connections
         are opened when first used, so a database that is down is told by the calls. The schema
-        must be there already (`migrate`). `outbox` says what else is written with each change.
+        must be there already (`migrate`). `outbox` says what else is written with each change;
+        `quota` holds for each owner.
 
         Raises: ValueError for another URL; ModuleNotFoundError when psycopg is not installed.
         """
@@ -59,6 +62,7 @@ class SqlStore(
         store = cls(make_executor(engine, pool_size=pool_size), Statements(engine.dialect))
         if outbox is not None:
             store.announcements = SqlAnnouncements(store._sql, outbox)
+        store.quota = quota
         return store
 
 

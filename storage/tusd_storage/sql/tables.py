@@ -76,6 +76,8 @@ PARTIALS = (
 OPEN_FINALS = f"kind = 'final' AND state IN {listed(OPEN)}"
 ENDED = f"(state IN {listed(TERMINAL - {SessionState.COMPLETED})} OR deleted_at IS NOT NULL)"
 UNSWEPT = f"{ENDED} AND swept_at IS NULL"
+CREATED = f"creation_key IS NOT NULL AND NOT {ENDED}"
+OWNED = f"owner IS NOT NULL AND state IN {listed(OPEN)}"
 FORGETTABLE = f"{ENDED} AND swept_at IS NOT NULL AND cleanup_reason IS NULL"
 COMPLETED = "completed_at IS NOT NULL AND kind <> 'partial'"
 FAILED = "state = 'failed'"
@@ -148,6 +150,9 @@ upload_sessions = Table(
     # When the sweeps made sure that nothing of an ended session is left in the store.
     Column("swept_at", Time),
     Column("crc32_promised", BigInteger),
+    Column("max_size", BigInteger),
+    Column("creation_key", Text),
+    Column("creation_digest", Text),
     UniqueConstraint("bucket", "object_key"),
     _one_of("protocol", Protocol),
     _one_of("strategy", Strategy),
@@ -290,6 +295,8 @@ _partial("ix_upload_sessions_forgettable", upload_sessions, ["updated_at", "id"]
 _partial("ix_upload_sessions_completed", upload_sessions, ["completed_at", "id"], COMPLETED)
 _partial("ix_upload_sessions_failed", upload_sessions, ["updated_at", "id"], FAILED)
 _partial("ix_jobs_dead", jobs, ["updated_at", "id"], DEAD)
+_partial("uq_upload_sessions_creation_key", upload_sessions, ["creation_key"], CREATED, unique=True)
+_partial("ix_upload_sessions_owned", upload_sessions, ["owner"], OWNED)
 _partial("ix_jobs_due", jobs, ["due_at", "id"], DUE)
 _partial("ix_jobs_done", jobs, ["updated_at", "id"], DONE)
 _partial("uq_jobs_promotion", jobs, ["subject"], PROMOTION, unique=True)
