@@ -14,7 +14,8 @@ from tests.support.harness import Node, ScriptedBody, node, pieces_of
 from tests.support.memory_store import FaultyStore, MemoryStore
 from tusd_py.protocol.errors import ChecksumMismatch, SizeExceeded
 from tusd_py.uploads.body import Interrupted
-from tusd_storage.errors import StoreUnavailable
+from tusd_storage.errors import LeaseLost, StoreUnavailable
+from tusd_storage.leases import Interruption
 from tusd_storage.partplan import MIB
 from tusd_storage.records import SessionState
 from tusd_storage.sql import SqlStore, migrate
@@ -177,3 +178,20 @@ async def test_a_profile_may_take_less_than_the_server(here: Node) -> None:
     assert await here.offset(upload) == 0
     await here.patch(upload, 0, b"x" * 10, upload_length="10")
     assert await here.content(upload) == b"x" * 10
+
+
+@pytest.mark.parametrize("checked", [False, True])
+async def test_a_lease_that_is_lost_in_the_body_is_told_as_such(here: Node, checked: bool) -> None:
+    """With a checksum it was an unknown error: 500."""
+    data = os.urandom(3000)
+    upload = await here.create(len(data))
+    digest = base64.b64encode(hashlib.sha1(data).digest()).decode()
+    headers = {"upload_checksum": f"sha1 {digest}"} if checked else {}
+    body = ScriptedBody([data[:1000]], gate=asyncio.Event())
+    writing = asyncio.create_task(here.patch(upload, 0, data, body=body, **headers))
+    while not body.given:
+        await asyncio.sleep(0)
+    here.leases.interrupt_all(Interruption.LOST)
+    with pytest.raises(LeaseLost):
+        await writing
+    assert await here.offset(upload) == 0

@@ -302,10 +302,10 @@ class Appender:
         await self._buffer.settled()
         if stop is Stop.END and self._failure is not None:
             stop = Stop.FAILED
-        if self._facts.checked:
-            self._verify(stop)
         if isinstance(self._failure, LeaseLost) or stop is Stop.LOST:
             raise LeaseLost(self._ledger.session.id)
+        if self._facts.checked:
+            self._verify(stop)
         await self._commit_landed()
         if stop is Stop.END and self._slicer.offset == self._ledger.length:
             return await self._finish()
