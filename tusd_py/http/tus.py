@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from tusd_py.http import auth
 from tusd_py.http.answers import PROBLEM, send_answer
-from tusd_py.http.auth import Action, Authorize, Grant
+from tusd_py.http.auth import Action, Authorize, Forbidden, Grant
 from tusd_py.http.body import AsgiBody
 from tusd_py.http.cors import METHODS, Cors
 from tusd_py.http.download import Downloads
@@ -135,6 +135,8 @@ class TusEndpoint:
             max_size=self._engine.config.max_size,
         )
         grant = await auth.check(self._authorize, exchange.request, Action.CREATE, None)
+        if grant.creation_key is not None and request.concat.partial:
+            raise Forbidden("this may create one upload, not partial ones")
         key = creation_key(
             exchange.headers,
             request,
