@@ -6,7 +6,7 @@ works below that application's path.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +19,8 @@ from tusd_py.auth.signatures import UrlSigner
 from tusd_py.broker import promotion
 from tusd_py.broker.assembly import DirectUploads, Ports
 from tusd_py.broker.validation import Validator
+from tusd_py.hooks import Hook, delivery, origin
+from tusd_py.hooks.assembly import HookSet
 from tusd_py.http import direct, ops
 from tusd_py.http.auth import Authorize
 from tusd_py.http.authorizers import make_authorizers, make_signer
@@ -60,15 +62,18 @@ class Services:
         *,
         observe_s3: Observe | None = None,
         validator: Validator | None = None,
+        hooks: Sequence[Hook] = (),
     ) -> None:
         self.settings = settings
         self.telemetry = Telemetry()
         self.config = upload_config(settings)
+        self.hooks = HookSet(settings, hooks, utc_now)
         self.sessions = SqlStore.connect(
             settings.database_url,
             pool_size=settings.database_pool_size,
             synchronous=settings.sqlite_synchronous,
             quota=quota_of(settings),
+            outbox=self.hooks.outbox(),
         )
         self.objects = S3Store(s3_config(settings), observe=observe_s3)
         self.tails = NodeTails(settings.tmp_dir, fsync=settings.tail_fsync)
@@ -101,7 +106,9 @@ class Services:
             raise SettingsError("authorize is given and auth is set: use one of them")
         self.authorize = authorize or self.builtin_auth
         self.cors = Cors(settings.cors_origins)
-        self.direct = DirectUploads(settings, self._direct_ports(told), validator=validator)
+        self.direct = DirectUploads(
+            settings, self._direct_ports(told), validator=validator, signer=self.hooks.signer
+        )
         self.broker = self.direct.broker
         self.tus = TusEndpoint(
             self.engine,
@@ -113,7 +120,10 @@ class Services:
             authorize=self.authorize,
             key_metadata=settings.idempotency_metadata,
         )
-        self.job_handlers: dict[str, Handler] = {promotion.KIND: self.direct.promoter.promote}
+        self.job_handlers: dict[str, Handler] = {
+            promotion.KIND: self.direct.promoter.promote,
+            **delivery.handlers(self.hooks.hooks, utc_now),
+        }
         self.on_reaped: list[Callable[[Report], None]] = []
         self.maintenance = Maintenance(settings, self._maintained())
         self._starting = asyncio.Lock()
@@ -189,6 +199,7 @@ class Services:
         self.begin_shutdown()
         await self.maintenance.stop()
         await self.direct.aclose()
+        await self.hooks.aclose()
         if self.builtin_auth is not None:
             await self.builtin_auth.aclose()
         await self.engine.aclose()
@@ -232,13 +243,16 @@ class TusdApp(Starlette):
         """ASGI. Starts by itself where a surrounding application runs no lifespan for it."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
-        elif self._is_upload(scope):
+            return
+        is_upload = self._is_upload(scope)
+        if is_upload or self._is_direct(_own_path(scope)):
             await self._start()
-            await self._services.tus(scope, receive, send)
-        else:
-            if self._is_direct(_own_path(scope)):
-                await self._start()
-            await super().__call__(scope, receive, send)
+        serve = self._services.tus if is_upload else super().__call__
+        if not self._services.hooks.hooks:
+            await serve(scope, receive, send)
+            return
+        with origin.serving(scope):
+            await serve(scope, receive, send)
 
     async def _start(self) -> None:
         if not self._services.started:
@@ -268,18 +282,20 @@ def create_app(
     *,
     authorize: Authorize | None = None,
     validator: Validator | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> TusdApp:
     """The server as an ASGI application; without settings, from environment and file.
 
     `authorize` is asked for every request, see `tusd_py.http.auth`; `validator` for every upload
-    that arrived, see `tusd_py.broker.validation`. Mounted in another
+    that arrived, see `tusd_py.broker.validation`; `hooks` are told of what happens and asked
+    before it, beside those of the settings, see `tusd_py.hooks`. Mounted in another
     application, call `await app.state.services.stop()` when that one ends.
     Raises: SettingsError.
     """
     if settings is None:
         settings = load().settings
     settings.require_bucket()
-    return TusdApp(Services(settings, authorize, validator=validator))
+    return TusdApp(Services(settings, authorize, validator=validator, hooks=hooks))
 
 
 def direct_routes(services: Services) -> list[BaseRoute]:

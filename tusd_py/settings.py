@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from tusd_py.settings_auth import check_auth
+from tusd_py.settings_hooks import DEFAULT_EVENTS, check_events, check_secrets, check_urls
 from tusd_py.units import parse_duration, parse_size, show_duration, show_size
 from tusd_storage.partplan import GIB, MIB, MIN_PART_SIZE, TIB, StoreLimits
 from tusd_storage.records import Strategy
@@ -357,6 +358,33 @@ class Settings(BaseModel):
     """Name of an `Upload-Metadata` value, such as a fingerprint of the file: creating with the same
     value again gives the same upload, as the header `Idempotency-Key` does."""
 
+    # -- Hooks
+    hooks_http: Names = ()
+    """Addresses that are told what happens to uploads, in tusd's format, separated by commas."""
+    hooks_http_forward_headers: Names = ()
+    """Headers of the client's request that are passed on to them, as in `Authorization, Cookie`."""
+    hooks_http_retry: int = Field(default=3, ge=0, le=100)
+    """Further tries of a blocking hook, after a network error or a 5xx. Events are tried again by
+    jobs instead (`job_attempts`)."""
+    hooks_http_backoff: Duration = Field(default=timedelta(seconds=1), ge=timedelta())
+    """Time between two tries of a blocking hook."""
+    hooks_http_timeout: Duration = Field(
+        default=timedelta(seconds=15), ge=timedelta(milliseconds=100)
+    )
+    """Time a hook has to answer, all tries together."""
+    hooks_http_size_limit: Size = Field(default=5 * 1024, ge=1)
+    """The longest answer of a hook."""
+    hooks_enabled_events: Names = tuple(kind.value for kind in DEFAULT_EVENTS)
+    """What hooks are called for, separated by commas. Beside the default: `pre-finish`,
+    `pre-terminate`, `post-expire`, `post-fail`, `asset-available`, `asset-quarantined`."""
+    progress_hooks_interval: Duration = Field(
+        default=timedelta(seconds=1), ge=timedelta(milliseconds=10)
+    )
+    """Time between two `post-receive` of one upload."""
+    webhook_secret: Annotated[Names, Hidden()] = ()
+    """Signs what hooks and `validator_url` are sent (Standard Webhooks): `whsec_` and 24 to 64
+    random bytes in Base64. Several, separated by commas, sign side by side."""
+
     # -- Logs
     log_format: LogFormat = "console"
     """`console` for people, `json` for machines: one object a line."""
@@ -421,6 +449,24 @@ class Settings(BaseModel):
     @classmethod
     def _check_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return _media_types(value)
+
+    @field_validator("hooks_http")
+    @classmethod
+    def _check_hooks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_urls(value)
+        return value
+
+    @field_validator("hooks_enabled_events")
+    @classmethod
+    def _check_events(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_events(value)
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_secrets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_secrets(value)
+        return value
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -502,6 +548,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "Uploads straight to the store": ("direct_uploads", "validator_url"),
     "Downloads": ("download", "inline_types"),
     "Who may upload": ("auth", "idempotency_metadata"),
+    "Hooks": ("hooks_http", "webhook_secret"),
     "Logs": ("log_format", "log_level"),
 }
 """Headings of the reference and of `--help`: the first and last field under each."""
@@ -512,6 +559,8 @@ def shown(name: str, value: Any) -> Any:
     field = Settings.model_fields.get(name)
     if field is not None and any(isinstance(mark, Hidden) for mark in field.metadata):
         return MASK if value else value
+    if name == "hooks_http":
+        return tuple(mask_url(url) for url in value)
     return mask_url(str(value)) if name == "database_url" else value
 
 

@@ -22,6 +22,7 @@ from tusd_py.broker.validation import (
     ValidatorUnavailable,
     WebhookValidator,
 )
+from tusd_py.hooks.signing import Signer
 from tusd_reaper.worker import Worker
 from tusd_storage.broker_ports import Capability
 from tusd_storage.errors import Rejected, StateUnavailable, StoreUnavailable
@@ -202,7 +203,9 @@ async def hook(
     answer: Callable[[httpx.Request], httpx.Response],
 ) -> AsyncIterator[WebhookValidator]:
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        yield WebhookValidator("https://app.example.com/check", client)
+        yield WebhookValidator(
+            "https://app.example.com/check", client, Signer(["whsec_" + "QUJD" * 8]), utc_now
+        )
 
 
 async def test_a_webhook_is_told_what_it_needs_and_no_secret(world: World) -> None:
@@ -217,6 +220,9 @@ async def test_a_webhook_is_told_what_it_needs_and_no_secret(world: World) -> No
         assert await world.promoted(job, validator) == (AssetState.QUARANTINED, "virus")
     body = asked[0].content.decode()
     assert '"crc32":' in body
+    headers = asked[0].headers
+    assert headers["webhook-id"] == f"val_{job.subject}"
+    assert headers["webhook-signature"].startswith("v1,")
     assert job.subject in body and '"sniffed_type":"image/png"' in body.replace('": ', '":')
     session = await world.it.sessions.get(str(job.payload["session_id"]))
     assert session.token not in body and session.id not in body

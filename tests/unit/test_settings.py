@@ -358,3 +358,36 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="TUSD_NODE=name"):
         Settings(data_dir=tmp_path / "file" / "data").node_name()
+
+
+def test_hooks_are_written_as_tusd_names_them() -> None:
+    environ = {
+        "TUSD_HOOKS_HTTP": "http://localhost:8000, https://u:pw@b.example/h?token=abc",
+        "TUSD_HOOKS_HTTP_FORWARD_HEADERS": "Authorization,Cookie",
+        "TUSD_HOOKS_HTTP_BACKOFF": "2s",
+        "TUSD_HOOKS_ENABLED_EVENTS": "pre-finish,post-finish",
+        "TUSD_PROGRESS_HOOKS_INTERVAL": "500ms",
+        "TUSD_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    }
+    settings = load({}, environ=environ).settings
+    assert settings.hooks_http[0] == "http://localhost:8000"
+    assert settings.hooks_http_backoff == timedelta(seconds=2)
+    assert settings.hooks_enabled_events == ("pre-finish", "post-finish")
+    assert settings.progress_hooks_interval == timedelta(milliseconds=500)
+    for secret in ("pw@", "abc", "MfKQ9"):
+        assert secret not in repr(settings)
+    assert Settings.model_validate_json(settings.model_dump_json()) == settings
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("TUSD_HOOKS_HTTP", "localhost:8000", "https://app.example.com/hooks"),
+        ("TUSD_HOOKS_HTTP", "ftp://a.example", "https://app.example.com/hooks"),
+        ("TUSD_HOOKS_ENABLED_EVENTS", "post-everything", "pre-create"),
+        ("TUSD_WEBHOOK_SECRET", "secret", "whsec_"),
+        ("TUSD_HOOKS_HTTP_RETRY", "-1", "hooks_http_retry"),
+    ],
+)
+def test_hooks_that_cannot_work_are_refused(variable: str, value: str, said: str) -> None:
+    assert said.lower() in " ".join(problems(environ={variable: value})).lower()

@@ -13,6 +13,7 @@ from tusd_py.broker.promotion import Promoter
 from tusd_py.broker.service import Broker, BrokerParts, Resumables
 from tusd_py.broker.sniffing import Sniffer
 from tusd_py.broker.validation import Validator, WebhookValidator
+from tusd_py.hooks.signing import Signer
 from tusd_py.settings import ProfileSettings, Settings, SettingsError
 from tusd_py.telemetry.events import Event
 from tusd_py.uploads.config import UploadConfig
@@ -52,7 +53,9 @@ class Ports:
 class DirectUploads:
     """The broker and the promotion of what it recorded."""
 
-    def __init__(self, settings: Settings, ports: Ports, *, validator: Validator | None) -> None:
+    def __init__(
+        self, settings: Settings, ports: Ports, *, validator: Validator | None, signer: Signer
+    ) -> None:
         """Raises: SettingsError, UploadUnsupported when a profile wants what the store lacks."""
         self.profiles = Profiles(profiles_of(settings), ports.objects.capabilities)
         self.broker = Broker(
@@ -74,7 +77,7 @@ class DirectUploads:
         self._client: httpx.AsyncClient | None = None
         if validator is None and settings.validator_url is not None:
             self._client = _http_client()
-            validator = WebhookValidator(settings.validator_url, self._client)
+            validator = WebhookValidator(settings.validator_url, self._client, signer, ports.now)
         self.promoter = Promoter(
             sessions=ports.sessions,
             assets=ports.state,

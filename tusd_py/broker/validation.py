@@ -3,11 +3,14 @@
 Knows what is asked and answered; not when, and not what follows.
 """
 
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from tusd_py.hooks.signing import Signer
 from tusd_storage.ports import ObjectStore
 from tusd_storage.records import Asset
 
@@ -54,19 +57,33 @@ class WebhookValidator:
 
     204, or 200 with `{"verdict": "available"}`: it is good. 200 with
     `{"verdict": "quarantined", "reason": "…"}`: it is not. Anything else: asked again later. The
-    asset is named by id; to read it, the application uses credentials of its own.
+    asset is named by id; to read it, the application uses credentials of its own. The request
+    carries the headers of Standard Webhooks; `webhook-id` is the same each time it is asked.
     """
 
-    def __init__(self, url: str, client: "httpx.AsyncClient") -> None:
+    def __init__(
+        self,
+        url: str,
+        client: "httpx.AsyncClient",
+        signer: Signer,
+        now: Callable[[], datetime],
+    ) -> None:
         self._url = url
         self._client = client
+        self._signer = signer
+        self._now = now
 
     async def __call__(self, candidate: Candidate) -> str | None:
         """Raises: ValidatorUnavailable."""
         import httpx
 
         try:
-            answer = await self._client.post(self._url, json=_told(candidate))
+            body = json.dumps(_told(candidate), ensure_ascii=False).encode()
+            headers = {
+                "Content-Type": "application/json",
+                **self._signer.headers(f"val_{candidate.asset.id}", self._now(), body),
+            }
+            answer = await self._client.post(self._url, content=body, headers=headers)
         except httpx.HTTPError as error:
             raise ValidatorUnavailable(f"validator: {type(error).__name__}") from error
         if answer.status_code == 204:

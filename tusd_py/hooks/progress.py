@@ -1,0 +1,179 @@
+"""`post-receive`: how far an upload is, told from time to time while its bytes come in.
+
+Best effort: never stored, never repeated; what happens while a hook is being told is told the next
+time. Costs nothing while no hook wants it: then no body is wrapped.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import structlog
+
+from tusd_py.hooks import origin
+from tusd_py.hooks.answers import checked
+from tusd_py.hooks.dispatch import Hooks
+from tusd_py.hooks.errors import HookFailed, UploadStopped
+from tusd_py.hooks.events import HookEvent, HookResponse, HookType, HttpResponse
+from tusd_py.hooks.facts import upload_info
+from tusd_py.protocol.errors import ProtocolError
+from tusd_py.uploads.body import BodyReader
+from tusd_storage.errors import StorageError
+from tusd_storage.records import UploadSession
+
+log = structlog.get_logger(__name__)
+
+MAX_KNOWN = 10_000
+"""Uploads of which a process remembers when they were last told of."""
+
+MAX_LATE = 100
+"""Reports under way behind their requests; beyond that they are dropped."""
+
+
+class Uploads(Protocol):
+    """What progress needs of the engine."""
+
+    async def find(self, session_id: str, /) -> UploadSession:
+        """The row."""
+        ...
+
+    async def terminate(self, session_id: str, /) -> None:
+        """Interrupts who writes to it, and ends it."""
+        ...
+
+
+class CountedBody:
+    """A request body, and how much of it has been read."""
+
+    def __init__(self, body: BodyReader) -> None:
+        self._body = body
+        self.count = 0
+
+    async def read(self) -> bytes:
+        """See `BodyReader`."""
+        chunk = await self._body.read()
+        self.count += len(chunk)
+        return chunk
+
+    def trailer(self, name: str) -> str | None:
+        """See `BodyReader`."""
+        return self._body.trailer(name)
+
+
+class Progress:
+    """Tells of all uploads of this process."""
+
+    def __init__(self, hooks: Hooks, uploads: Uploads, *, interval_s: float) -> None:
+        self._hooks = hooks
+        self._uploads = uploads
+        self._interval_s = interval_s
+        self._told_at: dict[str, float] = {}
+        self._late: set[asyncio.Task[None]] = set()
+        self.enabled = hooks.wants(HookType.POST_RECEIVE)
+
+    @asynccontextmanager
+    async def over(self, session_id: str, offset: int, body: CountedBody) -> AsyncIterator[None]:
+        """Tells while the block reads the body. Raises: UploadStopped, in place of whatever the
+        block raised, when a hook wanted that; the upload has been terminated then."""
+        self._begin(session_id)
+        report = _Report(self._hooks, self._uploads, session_id, offset, body)
+        task = asyncio.create_task(self._run(report), name="progress")
+        try:
+            yield
+        except Exception:
+            await self._end(report, task)
+            if report.stopped is None:
+                raise
+        finally:
+            await self._end(report, task)
+        if report.stopped is not None:
+            raise UploadStopped(report.stopped)
+        self._tell_late(report)
+
+    async def aclose(self) -> None:
+        """Ends what is still being told."""
+        for task in self._late:
+            task.cancel()
+        if self._late:
+            await asyncio.wait(self._late)
+
+    def _begin(self, session_id: str) -> None:
+        while len(self._told_at) >= MAX_KNOWN:
+            del self._told_at[next(iter(self._told_at))]
+        self._told_at.setdefault(session_id, asyncio.get_running_loop().time())
+
+    async def _run(self, report: "_Report") -> None:
+        while report.stopped is None:
+            await asyncio.sleep(self._interval_s)
+            self._told_at[report.session_id] = asyncio.get_running_loop().time()
+            await report.tell()
+
+    def _tell_late(self, report: "_Report") -> None:
+        """Clients that send in short requests have progress, too: told behind the answer."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at.get(report.session_id, now) < self._interval_s:
+            return
+        if len(self._late) < MAX_LATE:
+            self._told_at[report.session_id] = now
+            task = asyncio.create_task(report.tell(may_stop=False), name="late-progress")
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+
+    @staticmethod
+    async def _end(report: "_Report", task: asyncio.Task[None]) -> None:
+        if not report.stopping:
+            task.cancel()
+        await asyncio.wait([task])
+
+
+class _Report:
+    """One request's progress."""
+
+    def __init__(
+        self, hooks: Hooks, uploads: Uploads, session_id: str, offset: int, body: CountedBody
+    ) -> None:
+        self._hooks = hooks
+        self._uploads = uploads
+        self._offset = offset
+        self._body = body
+        self._told = 0
+        self._session: UploadSession | None = None
+        self.session_id = session_id
+        self.stopping = False
+        self.stopped: HttpResponse | None = None
+
+    async def tell(self, *, may_stop: bool = True) -> None:
+        """Tells if there is something new. What fails is logged, and nothing else happens."""
+        if self._body.count == self._told:
+            return
+        try:
+            said = await self._ask()
+            if said.stop_upload and may_stop:
+                await self._stop(checked(said.http_response))
+        except (HookFailed, ProtocolError, StorageError) as error:
+            name = type(error).__name__
+            log.warning("progress_not_told", upload=self.session_id, reason=name)
+
+    async def _ask(self) -> HookResponse:
+        if self._session is None:
+            self._session = await self._uploads.find(self.session_id)
+        self._told = self._body.count
+        event = HookEvent(
+            upload=upload_info(self._session, offset=self._offset + self._told),
+            http_request=origin.described(origin.current()),
+        )
+        return await self._hooks.ask(
+            HookType.POST_RECEIVE, event, f"evt_{secrets.token_urlsafe(18)}", retrying=False
+        )
+
+    async def _stop(self, answer: HttpResponse) -> None:
+        """Interrupts the request, which waits for this to end, and terminates the upload."""
+        self.stopping = True
+        try:
+            await self._uploads.terminate(self.session_id)
+            self.stopped = answer
+        finally:
+            self.stopping = False
+        log.info("upload_stopped", upload=self.session_id)
