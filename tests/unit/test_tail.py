@@ -97,6 +97,19 @@ async def test_residue_at_offset_zero_is_replaced(tails: NodeTails, tmp_path: Pa
     assert tail_path(ID, root=tmp_path).read_bytes() == b"new"
 
 
+async def test_who_was_overtaken_before_the_first_byte_leaves_the_new_tail_alone(
+    tails: NodeTails,
+) -> None:
+    """Its own clock may still say that it has the lease: that of the machine was put forward."""
+    overtaken = await fresh(tails)
+    await written(tails, b"acknowledged")
+    with pytest.raises(LeaseLost):
+        await overtaken.append([b"late"], crc32=zlib.crc32(b"late"))
+    await overtaken.aclose()
+    tail = await opened(tails, b"acknowledged")
+    await tail.aclose()
+
+
 async def test_what_is_longer_is_cut_back(tails: NodeTails, tmp_path: Path) -> None:
     path = tail_path(ID, root=tmp_path)
     path.write_bytes(b"hello and more")

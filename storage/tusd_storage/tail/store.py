@@ -21,7 +21,7 @@ from tusd_storage.ports import TailFile
 from tusd_storage.records import FileRange
 from tusd_storage.tail.files import crc32_of, disk_errors, sync_folder, write_segments
 from tusd_storage.tail.paths import session_id_of, tail_folder, tail_path
-from tusd_storage.tail.tail import Identity, NodeSpool, NodeTail, identity_of
+from tusd_storage.tail.tail import Identity, NodeSpool, NodeTail, found_at, identity_of
 
 T = TypeVar("T")
 
@@ -60,13 +60,16 @@ class NodeTails:
     ) -> NodeTail:
         """See `ports.TailStore`. Raises: TailMissing, DiskFull."""
         path = tail_path(session_id, root=self._root)
-        fd = None
-        if not fresh:
+        fd = residue = None
+        if fresh:
+            residue = found_at(path)
+        else:
             fd = await self._run(self._guard, session_id, path, size, crc32, steal, fence)
         return NodeTail(
             session_id=session_id,
             path=path,
             fd=fd,
+            residue=residue,
             size=size,
             fsync=self._fsync,
             crc32=crc32,

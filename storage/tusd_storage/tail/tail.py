@@ -19,6 +19,14 @@ def identity_of(stat: os.stat_result) -> Identity:
     return stat.st_ino, stat.st_ctime_ns, stat.st_size
 
 
+def found_at(path: Path) -> Identity | None:
+    """What stands at a path now; None for nothing."""
+    try:
+        return identity_of(path.stat())
+    except FileNotFoundError:
+        return None
+
+
 class Runner(Protocol):
     """Runs blocking work on the threads of the tail store."""
 
@@ -36,6 +44,7 @@ class NodeTail:
         session_id: str,
         path: Path,
         fd: int | None,
+        residue: Identity | None,
         size: int,
         fsync: bool,
         crc32: int,
@@ -46,6 +55,7 @@ class NodeTail:
         self._session_id = session_id
         self._path = path
         self._fd = fd
+        self._residue = residue
         self._size = size
         self._crc32 = crc32
         self._fsync = fsync
@@ -116,12 +126,17 @@ class NodeTail:
         return self._fd
 
     def _create(self) -> int:
-        """A fresh file. What stands there at offset 0, with the lease alive, is residue."""
+        """A fresh file. Residue is what stood there at offset 0 when we had just got the lease.
+
+        Anything newer is the tail of somebody who has it now, whatever our clock says.
+        """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             fd = os.open(self._path, flags, 0o600)
         except FileExistsError:
             self._fence()
+            if found_at(self._path) != self._residue:
+                raise LeaseLost(self._session_id) from None
             self._path.unlink(missing_ok=True)
             try:
                 fd = os.open(self._path, flags, 0o600)
