@@ -5,12 +5,24 @@ let the process die there. After a death no wrapped call has any effect any more
 in the database and in the store stays, memory is gone.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import errno
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
-from tusd_storage.errors import DiskFull, StateUnavailable, StorageError, StoreUnavailable
-from tusd_storage.ports import ObjectStore, SessionStore, Spool, Tail, TailStore
+from tusd_storage.errors import (
+    AccessDenied,
+    ChecksumRejected,
+    DiskFull,
+    NoSuchUpload,
+    StateUnavailable,
+    StorageError,
+    StoreUnavailable,
+)
+from tusd_storage.ports import ObjectStore, SessionStore, Spool, Tail, TailFile, TailStore
 from tusd_storage.records import FileRange, Segment
 
 
@@ -22,6 +34,10 @@ class Trouble(StrEnum):
     FAIL_AFTER = "fail after"
     DIE_BEFORE = "die before"
     DIE_AFTER = "die after"
+    REFUSE = "refuse"
+    """A store's definitive and wrong answer: see `FaultyObjects`. Elsewhere as FAIL_BEFORE."""
+    ROB = "rob"
+    """The store loses what it has of this upload, or keeps other bytes than it said."""
 
 
 class Death(BaseException):
@@ -35,6 +51,8 @@ class Faults:
         self.plan: list[Trouble] = []
         self.dead = False
         self.calls = 0
+        self.robbed: set[str] = set()
+        """Object keys that the store has lost something of."""
 
     def next(self) -> Trouble:
         """What happens to the call that is being made now. Raises: Death, if it happened before."""
@@ -55,7 +73,7 @@ class Faults:
         trouble = self.next()
         if trouble is Trouble.DIE_BEFORE:
             raise self.die()
-        if trouble is Trouble.FAIL_BEFORE:
+        if trouble in {Trouble.FAIL_BEFORE, Trouble.REFUSE, Trouble.ROB}:
             raise error
         result = await method(*args, **kwargs)
         if self.dead:  # another task of the process died meanwhile
@@ -83,31 +101,88 @@ class _Wrapped:
 
 
 class FaultySessions(_Wrapped):
-    """A SessionStore whose answers may get lost."""
+    """A SessionStore that may be away, and whose answers may get lost.
+
+    FAIL_BEFORE is a connection error or a serialization failure, FAIL_AFTER the lost
+    acknowledgement of a commit.
+    """
 
     def __init__(self, inner: SessionStore, faults: Faults) -> None:
         super().__init__(inner, faults, lambda: StateUnavailable("the database is away"))
 
 
 class FaultyObjects(_Wrapped):
-    """An ObjectStore that may be down, or do it and not say so."""
+    """An ObjectStore that may be down, do it and not say so, say no, or lose what it had.
+
+    At this port a 500, a 503 SlowDown, a time-out, a reset and a 200 with an error in its body are
+    one thing: StoreUnavailable, with the effect (FAIL_AFTER) or without (FAIL_BEFORE). REFUSE is
+    the refusal that the call knows: of bytes damaged on their way, of a right just taken away, of
+    an upload that was completed by the very call whose answer was lost.
+    """
 
     def __init__(self, inner: ObjectStore, faults: Faults) -> None:
         super().__init__(inner, faults, lambda: StoreUnavailable("the store is away"))
 
+    def __getattr__(self, name: str) -> Any:
+        ordinary = super().__getattr__(name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            trouble = self._faults.plan[0] if self._faults.plan else Trouble.NONE
+            if self._faults.dead or trouble not in {Trouble.REFUSE, Trouble.ROB}:
+                return await ordinary(*args, **kwargs)
+            self._faults.next()
+            if trouble is Trouble.REFUSE:
+                return await self._refuse(name, args, kwargs)
+            return await self._rob(name, args, kwargs)
+
+        return call
+
+    async def _refuse(self, name: str, args: Any, kwargs: Any) -> Any:
+        if name in {"put", "upload_part", "copy_part"}:
+            raise ChecksumRejected("BadDigest")
+        if name == "complete_multipart":
+            await self._inner.complete_multipart(*args, **kwargs)
+            raise NoSuchUpload("completed by the request before this one")
+        raise AccessDenied("AccessDenied")
+
+    async def _rob(self, name: str, args: Any, kwargs: Any) -> Any:
+        """The multipart upload vanishes, or a part is not what its ETag says."""
+        if name == "upload_part":
+            bucket, key, upload_id, number, body = args
+            part = await self._inner.upload_part(bucket, key, upload_id, number, body)
+            self._faults.robbed.add(key)
+            return replace(part, etag='"00000000000000000000000000000000"')
+        if name in {"complete_multipart", "copy_part", "list_parts"}:
+            bucket, key, upload_id = args[:3]
+            await self._inner.abort_multipart(bucket, key, upload_id)
+            self._faults.robbed.add(key)
+        return await getattr(self._inner, name)(*args, **kwargs)
+
     async def read(self, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
         """Fails before the first chunk or behind the last."""
+        async for chunk in self._iterate(self._inner.read(*args, **kwargs)):
+            yield chunk
+
+    async def list_multipart(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """Fails before the first or behind the last."""
+        async for upload in self._iterate(self._inner.list_multipart(*args, **kwargs)):
+            yield upload
+
+    async def _iterate(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
         trouble = self._faults.next()
         if trouble is Trouble.DIE_BEFORE:
             raise self._faults.die()
-        if trouble is Trouble.FAIL_BEFORE:
+        if trouble in {Trouble.FAIL_BEFORE, Trouble.REFUSE, Trouble.ROB}:
             raise StoreUnavailable("the store is away")
-        async for chunk in self._inner.read(*args, **kwargs):
-            yield chunk
+        async for item in items:
+            yield item
         if trouble is Trouble.DIE_AFTER:
             raise self._faults.die()
         if trouble is Trouble.FAIL_AFTER:
             raise StoreUnavailable("the store is away")
+
+
+_DISK_FAILS = {Trouble.FAIL_BEFORE, Trouble.FAIL_AFTER, Trouble.REFUSE, Trouble.ROB}
 
 
 class FaultyTail:
@@ -134,7 +209,7 @@ class FaultyTail:
         self, method: Callable[..., Any], segments: Sequence[Segment], crc32: int
     ) -> None:
         trouble = self._faults.next()
-        if trouble in {Trouble.FAIL_BEFORE, Trouble.FAIL_AFTER}:
+        if trouble in _DISK_FAILS:
             raise DiskFull("no room")  # the port promises the old state: there is no `after`
         if trouble is Trouble.DIE_BEFORE:
             # Half of the write had reached the disk when the process died.
@@ -158,7 +233,7 @@ class FaultyTails:
 
     async def open(self, *args: Any, **kwargs: Any) -> FaultyTail:
         trouble = self._faults.next()
-        if trouble in {Trouble.FAIL_BEFORE, Trouble.FAIL_AFTER}:
+        if trouble in _DISK_FAILS:
             raise DiskFull("no room")
         if trouble is Trouble.DIE_BEFORE:
             raise self._faults.die()
@@ -176,3 +251,59 @@ class FaultyTails:
         if self._faults.dead:
             raise Death
         return await self._inner.delete(session_id)
+
+    def scan(self) -> Iterator[TailFile]:
+        return self._inner.scan()
+
+
+class DiskTrouble(StrEnum):
+    """What happens to one write or flush below the tails."""
+
+    NONE = "none"
+    FULL = "full"
+    SHORT = "short"
+    """Half of the bytes are written, then there is no room."""
+    FLUSH = "flush"
+    """The flush fails; a write before it goes well."""
+
+
+class Disk:
+    """Stands in for the module `os` where tails are written: the operations, and their failures."""
+
+    def __init__(self) -> None:
+        self.plan: list[DiskTrouble] = []
+        self.met: Counter[DiskTrouble] = Counter()
+        self._full = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def begin(self, plan: Sequence[DiskTrouble]) -> None:
+        """What the coming operations meet, in order."""
+        self.plan = list(plan)
+        self._full = False
+
+    def pwrite(self, fd: int, data: Any, offset: int) -> int:
+        """Raises: OSError."""
+        trouble = self._take({DiskTrouble.FULL, DiskTrouble.SHORT})
+        if self._full or trouble is DiskTrouble.FULL:
+            self._full = False
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if trouble is DiskTrouble.SHORT:
+            self._full = True
+            data = data[: len(data) // 2]
+        return os.pwrite(fd, data, offset)
+
+    def fdatasync(self, fd: int) -> None:
+        """Flushes nothing. Raises: OSError."""
+        if self._take({DiskTrouble.FLUSH}) is DiskTrouble.FLUSH:
+            raise OSError(errno.EIO, "Input/output error")
+
+    fsync = fdatasync
+
+    def _take(self, kinds: set[DiskTrouble]) -> DiskTrouble:
+        if not self.plan or self.plan[0] not in {*kinds, DiskTrouble.NONE}:
+            return DiskTrouble.NONE
+        trouble = self.plan.pop(0)
+        self.met[trouble] += 1
+        return trouble
