@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from tusd_py.auth.signatures import UrlSigner
 from tusd_py.broker import promotion
 from tusd_py.broker.assembly import DirectUploads, Ports
+from tusd_py.broker.profiles import destination_of
 from tusd_py.broker.validation import Validator
 from tusd_py.hooks import Hook, delivery, origin
 from tusd_py.hooks.assembly import HookSet
@@ -35,13 +36,14 @@ from tusd_py.settings_sources import load
 from tusd_py.telemetry.commits import TellingSessions
 from tusd_py.telemetry.events import CleanupRun, Telemetry
 from tusd_py.uploads.config import UploadConfig
+from tusd_py.uploads.destinations import Destination
 from tusd_py.uploads.engine import UploadEngine
 from tusd_reaper.actions import Tools
 from tusd_reaper.report import Report
 from tusd_reaper.worker import Handler
 from tusd_storage.leases import LeaseManager
 from tusd_storage.locks import ProcessLock
-from tusd_storage.records import Protocol, Quota
+from tusd_storage.records import Protocol, Quota, Strategy
 from tusd_storage.s3 import Observe, S3Config, S3Store
 from tusd_storage.sql import SqlStore
 from tusd_storage.tail import NodeTails
@@ -94,6 +96,7 @@ class Services:
             tails=self.tails,
             leases=self.leases,
             now=utc_now,
+            find_destination=self._destination,
         )
         self.locations = Locations(
             settings.base_path,
@@ -128,6 +131,11 @@ class Services:
         self.maintenance = Maintenance(settings, self._maintained())
         self._starting = asyncio.Lock()
         self.started = False
+
+    def _destination(self, profile: str) -> Destination:
+        """For uploads whose grant names a profile. Raises: UnknownProfile, UploadUnsupported."""
+        found = self.direct.profiles.get(profile, Strategy.RESUMABLE)
+        return destination_of(found, self.config)
 
     def _maintained(self) -> Parts:
         """What the reaper and the worker work with."""

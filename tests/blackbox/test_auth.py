@@ -1,5 +1,6 @@
 """Authentication from outside: a real issuer, a real forward-auth server, real clients."""
 
+import base64
 import io
 import json
 import random
@@ -17,7 +18,7 @@ from tests.support.engines import Engine
 from tests.support.issuer import Answer, Asked, Beside, beside, jwk, key_set, token
 from tests.support.node import NodeProgram, require_node
 from tests.support.process import run_program
-from tests.support.tus import TusClient, poll
+from tests.support.tus import TusClient, metadata, poll
 from tests.support.wire import Wire, chunk, last_chunk, request_head
 from tusd_storage.partplan import MIB
 
@@ -63,6 +64,7 @@ def site(
         "TUSD_URL_SECRETS": f"{NEW},{OLD}",
         "TUSD_LOG_LEVEL": "debug",
         "TUSD_OWNER_MAX_UPLOADS": "20",
+        "TUSD_PROFILES": '{"pictures": {"prefix": "pics/", "content_types": "image/*"}}',
     }
     for running in open_site(seaweed, tmp_path_factory, settings):
         yield running
@@ -146,6 +148,23 @@ def test_a_limit_stays_with_an_upload_whose_length_comes_later(site: Site) -> No
     assert site.tus.request("DELETE", url, unlimited).status == 204
 
 
+def test_a_claim_chooses_the_profile(site: Site) -> None:
+    pictures = bearer(profile="pictures")
+    kind = {"Upload-Length": "5", "Upload-Metadata": metadata({"filetype": "text/plain"})}
+    refused = site.tus.post(kind | pictures)
+    assert (refused.status, code(refused)) == (422, "content_type_refused")
+    kind["Upload-Metadata"] = metadata({"filetype": "image/png"})
+    made = site.tus.post(kind | pictures, b"12345")
+    assert made.status == 201
+    shown = site.tus.get(bare(site.tus.location(made)), pictures)
+    assert "/pics/" in shown["Location"]
+    unknown = site.tus.post(kind | bearer(profile="nowhere"))
+    assert (unknown.status, code(unknown)) == (422, "unknown_profile")
+    partial = site.tus.create(3, bearer() | {"Upload-Concat": "partial"}, body=b"abc")
+    mixed = site.tus.concatenate([bare(partial)], pictures)
+    assert (mixed.status, code(mixed)) == (400, "not_concatenable")
+
+
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_refusals_do_not_wait_for_the_body(site: Site, method: str) -> None:
     url = bare(site.tus.create(MIB, bearer()))
@@ -209,6 +228,14 @@ def test_direct_sessions_belong_to_their_owner_too(site: Site) -> None:
     client = TusClient(site.server.uploads_url)
     assert client.request("GET", url, bearer()).status == 200
     assert client.request("GET", url, bearer("ben")).status == 404
+    other = client.request("POST", path, kind | bearer(profile="pictures"), body)
+    assert (other.status, code(other)) == (403, "forbidden")
+    large = json.dumps({"profile": "default", "strategy": "multipart", "size": 11}).encode()
+    refused = client.request("POST", path, kind | bearer(max_size=10), large)
+    assert (refused.status, code(refused)) == (413, "size_refused")
+    form = client.request("GET", f"{site.server.url}/s3/params?filename=a.txt", bearer(max_size=10))
+    policy = json.loads(form.body)["fields"]["policy"]
+    assert ["content-length-range", 0, 10] in json.loads(base64.b64decode(policy))["conditions"]
 
 
 def test_an_owner_may_have_so_many_open(site: Site) -> None:

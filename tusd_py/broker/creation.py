@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from tusd_py.broker.errors import InvalidArgument
-from tusd_py.broker.profiles import Profile, Profiles
+from tusd_py.broker.errors import InvalidArgument, SizeRefused
+from tusd_py.broker.profiles import Profile, Profiles, destination_of
 from tusd_py.broker.results import Multipart, Resumable
 from tusd_py.protocol import metadata
 from tusd_py.protocol.concat import Concat
@@ -54,6 +54,8 @@ class Wish:
     part_size: int | None = None
     """Bytes of a part; only for multipart sessions."""
     owner: str | None = None
+    max_size: int | None = None
+    """Bytes, where the grant limits them."""
 
 
 class Initiator:
@@ -104,16 +106,14 @@ class Initiator:
         _check(profile, Strategy.RESUMABLE, wish)
         now = self._now()
         expires_in = _expires_in(profile, wish)
-        config = replace(
-            self._uploads,
-            bucket=profile.bucket,
-            profile=profile.name,
-            limits=profile.limits,
-            max_size=profile.max_size,
-            expires_in=expires_in,
-        )
+        config = replace(destination_of(profile, self._uploads).config, expires_in=expires_in)
         session, asset = new_upload(
-            _create_request(wish), config, owner=wish.owner, length=wish.size, now=now
+            _create_request(wish),
+            config,
+            owner=wish.owner,
+            length=wish.size,
+            now=now,
+            max_size=wish.max_size,
         )
         key = profile.key(session.id.replace("~", "-"), session.filename, now)
         session = replace(session, object_key=key)
@@ -233,6 +233,7 @@ def _session(
         expires_at=expires_at,
         completed_at=None,
         deleted_at=None,
+        max_size=wish.max_size,
     )
 
 
@@ -248,6 +249,8 @@ def _check(profile: Profile, strategy: Strategy, wish: Wish) -> None:
         raise InvalidArgument("expires_in is below one second")
     profile.check_content_type(wish.content_type)
     profile.check_size(strategy, wish.size)
+    if wish.max_size is not None and wish.size is not None and wish.size > wish.max_size:
+        raise SizeRefused(f"{wish.size} bytes are more than the {wish.max_size} that are allowed")
 
 
 def _expires_in(profile: Profile, wish: Wish) -> timedelta:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from string import Formatter
@@ -13,6 +13,8 @@ from tusd_py.broker.errors import (
     UnknownProfile,
     UploadUnsupported,
 )
+from tusd_py.uploads.config import UploadConfig
+from tusd_py.uploads.destinations import Destination
 from tusd_storage import partplan
 from tusd_storage.broker_ports import Capability
 from tusd_storage.partplan import GIB, StoreLimits
@@ -127,6 +129,20 @@ class Profile:
             or f"{kind}/*" in self.content_types
             or "*/*" in self.content_types
         )
+
+
+def destination_of(profile: Profile, uploads: UploadConfig) -> Destination:
+    """The profile for uploads through this server."""
+    config = replace(
+        uploads,
+        bucket=profile.bucket,
+        profile=profile.name,
+        prefix=profile.prefix,
+        limits=profile.limits,
+        max_size=profile.max_size,
+        expires_in=profile.expires_in,
+    )
+    return Destination(config, profile.key, profile.check_content_type)
 
 
 def essence_of(content_type: str | None) -> str:

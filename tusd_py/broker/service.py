@@ -128,11 +128,13 @@ class Broker:
         content_type: str | None = None,
         size: int | None = None,
         owner: str | None = None,
+        max_size: int | None = None,
     ) -> UploadSession:
         """A new session for one presigned PUT: asset `staged`, session `initialized`, or neither.
 
         Content type, and the size where it is declared, become part of the signature and are
-        verified at completion. `expires_in` is cut to what the profile allows.
+        verified at completion. `expires_in` is cut to what the profile allows. `max_size` is what
+        the creator may send at most.
 
         Raises: UnknownProfile, UploadUnsupported, ContentTypeRefused, SizeRefused,
         InvalidArgument; StateUnavailable.
@@ -143,6 +145,7 @@ class Broker:
             size=size,
             expires_in=expires_in,
             owner=owner,
+            max_size=max_size,
         )
         return await self._initiator.presigned(profile, wish)
 
@@ -193,6 +196,7 @@ class Broker:
         size: int | None = None,
         part_size: int | None = None,
         owner: str | None = None,
+        max_size: int | None = None,
     ) -> Multipart:
         """A new session with an open multipart upload, whose parts the client sends.
 
@@ -208,6 +212,7 @@ class Broker:
             expires_in=expires_in,
             part_size=part_size,
             owner=owner,
+            max_size=max_size,
         )
         return await self._initiator.multipart(profile, wish)
 
@@ -254,6 +259,7 @@ class Broker:
         content_type: str | None = None,
         size: int | None = None,
         owner: str | None = None,
+        max_size: int | None = None,
     ) -> Resumable:
         """A new resumable session: a tus upload of this server, its URI the upload's URL.
 
@@ -267,6 +273,7 @@ class Broker:
             size=size,
             expires_in=expires_in,
             owner=owner,
+            max_size=max_size,
         )
         return await self._initiator.resumable(profile, wish)
 

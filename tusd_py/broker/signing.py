@@ -66,6 +66,8 @@ class UrlSigner:
         life_s = self._life_s(session, expires_in)
         profile = self._profiles.find(session.profile)
         longest = profile.longest(session.strategy) if profile else MAX_SINGLE_PUT
+        if session.max_size is not None:
+            longest = min(longest, session.max_size)
         promised = session.size_promised
         form = await self._objects.presign_post(
             object_spec(session),

@@ -36,6 +36,8 @@ class Storehouse:
         profile = self._profiles.find(session.profile)
         if profile is not None and found.size > profile.longest(session.strategy):
             return "too_large"
+        if session.max_size is not None and found.size > session.max_size:
+            return "too_large"
         wanted = essence_of(session.content_type)
         if wanted and essence_of(found.content_type) != wanted:
             return "content_type_mismatch"

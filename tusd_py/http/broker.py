@@ -19,7 +19,7 @@ from tusd_py.broker.parts import PartName
 from tusd_py.broker.results import Multipart, Resumable
 from tusd_py.broker.service import Broker
 from tusd_py.http import session_views as views
-from tusd_py.http.auth import Action
+from tusd_py.http.auth import Action, Grant
 from tusd_py.http.cors import Cors
 from tusd_py.http.locations import Locations
 from tusd_py.http.resource import Resource, json_answer, read_json
@@ -56,7 +56,7 @@ OPERATIONS = (
         body=views.CreateSession,
         answer=views.CreatedView,
         status=201,
-        refusals=(400, 422, 502),
+        refusals=(400, 422, 429, 502),
     ),
     Operation(
         method="GET",
@@ -146,8 +146,10 @@ class SessionsApi:
 
     async def create_session(self, request: Request) -> Response:
         """POST /sessions"""
-        owner = (await self._guard.may_create(request)).owner
-        made = await self._create(await read_json(request, views.CreateSession), owner)
+        grant = await self._guard.may_create(request)
+        wish = await read_json(request, views.CreateSession)
+        self._guard.check_profile(grant, wish.profile)
+        made = await self._create(wish, grant)
         session = made if isinstance(made, UploadSession) else made.session
         uri = self._locations.location(
             request.scope, request.headers, session.id, session.created_at
@@ -156,7 +158,7 @@ class SessionsApi:
         return json_answer(views.CreatedView.of(made, uri), 201, location=location)
 
     async def _create(
-        self, wish: views.CreateSession, owner: str | None
+        self, wish: views.CreateSession, grant: Grant
     ) -> UploadSession | Multipart | Resumable:
         expires_in = _seconds(wish.expires_in_s)
         if wish.strategy is Strategy.MULTIPART:
@@ -167,7 +169,8 @@ class SessionsApi:
                 size=wish.size,
                 part_size=wish.part_size,
                 expires_in=expires_in,
-                owner=owner,
+                owner=grant.owner,
+                max_size=grant.max_size,
             )
         if wish.part_size is not None:
             raise InvalidArgument("part_size is for strategy multipart only")
@@ -181,7 +184,8 @@ class SessionsApi:
             content_type=wish.content_type,
             size=wish.size,
             expires_in=expires_in,
-            owner=owner,
+            owner=grant.owner,
+            max_size=grant.max_size,
         )
 
     async def show_session(self, request: Request) -> Response:

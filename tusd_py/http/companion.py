@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from tusd_py.broker.errors import SessionNotFound, UploadUnsupported
 from tusd_py.broker.parts import MAX_PART_NUMBER, PartName
 from tusd_py.broker.service import Broker
-from tusd_py.http.auth import Action
+from tusd_py.http.auth import Action, Grant
 from tusd_py.http.cors import Cors
 from tusd_py.http.json_errors import InvalidQuery
 from tusd_py.http.resource import Resource, read_json
@@ -91,12 +91,13 @@ class Companion:
 
     async def params(self, request: Request) -> Response:
         """GET /s3/params: a form for a file that is sent in one piece."""
-        owner = (await self._guard.may_create(request)).owner
+        grant = await self._may_create(request)
         session = await self._broker.initiate_session(
             self._profile,
             filename=_query(request, "filename"),
             content_type=_media_type(request.query_params.get("type")),
-            owner=owner,
+            owner=grant.owner,
+            max_size=grant.max_size,
         )
         form = await self._broker.sign_form(session.id)
         return JSONResponse(
@@ -126,13 +127,14 @@ class Companion:
 
     async def create(self, request: Request) -> Response:
         """POST /s3/multipart"""
-        owner = (await self._guard.may_create(request)).owner
+        grant = await self._may_create(request)
         wish = await read_json(request, _Create)
         made = await self._broker.initiate_multipart_session(
             self._profile,
             filename=wish.filename,
             content_type=_media_type(wish.type),
-            owner=owner,
+            owner=grant.owner,
+            max_size=grant.max_size,
         )
         return JSONResponse(
             {
@@ -184,6 +186,11 @@ class Companion:
         session = await self._find(request, Action.TERMINATE)
         await self._broker.cancel_session(session.id)
         return JSONResponse({})
+
+    async def _may_create(self, request: Request) -> Grant:
+        grant = await self._guard.may_create(request)
+        self._guard.check_profile(grant, self._profile)
+        return grant
 
     async def _find(self, request: Request, action: Action) -> UploadSession:
         """By its id; the key must be its own."""

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from tusd_py.broker.errors import SessionNotFound
 from tusd_py.broker.service import Broker
 from tusd_py.http import auth
-from tusd_py.http.auth import Action, Authorize, Grant
+from tusd_py.http.auth import Action, Authorize, Forbidden, Grant
 from tusd_py.protocol.errors import UploadNotFound
 from tusd_py.protocol.headers import UPLOAD_ID
 from tusd_storage.records import UploadSession
@@ -20,7 +20,16 @@ class SessionGuard:
 
     async def may_create(self, request: Request) -> Grant:
         """What may be created, and whose it is. Raises: Unauthorized, Forbidden."""
-        return await auth.check(self._authorize, request, Action.CREATE, None)
+        grant = await auth.check(self._authorize, request, Action.CREATE, None)
+        if grant.creation_key is not None:
+            raise Forbidden("this creates one upload by tus, no session")
+        return grant
+
+    @staticmethod
+    def check_profile(grant: Grant, profile: str) -> None:
+        """Raises: Forbidden for another profile than the grant's."""
+        if grant.profile not in (None, profile):
+            raise Forbidden("this profile is not allowed")
 
     async def find(self, request: Request, session_id: str, action: Action) -> UploadSession:
         """The session; another owner's is not found. Raises: SessionNotFound, Unauthorized, …."""

@@ -166,7 +166,12 @@ class TusEndpoint:
             return session, True
         try:
             session = await self._engine.create(
-                request, exchange.body, owner=grant.owner, max_size=grant.max_size, key=key
+                request,
+                exchange.body,
+                owner=grant.owner,
+                max_size=grant.max_size,
+                profile=grant.profile,
+                key=key,
             )
         except CreationRepeated:  # by a request at the same time, here or on another node
             repeated = None if key is None else await self._engine.created(key)

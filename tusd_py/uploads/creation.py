@@ -8,6 +8,7 @@ from tusd_py.protocol.errors import SizeExceeded
 from tusd_py.protocol.idempotency import CreationKey
 from tusd_py.protocol.requests import CreateRequest
 from tusd_py.uploads.config import UploadConfig
+from tusd_py.uploads.destinations import Destination
 from tusd_storage import partplan
 from tusd_storage.records import (
     Asset,
@@ -37,10 +38,12 @@ def new_upload(
     now: datetime,
     max_size: int | None = None,
     creation: CreationKey | None = None,
+    destination: Destination | None = None,
 ) -> tuple[UploadSession, Asset | None]:
     """The rows of an upload nobody has written to. A partial upload produces no asset.
 
-    `max_size`: what the grant allows, where that limits. Raises: SizeExceeded.
+    `max_size`: what the grant allows, where that limits. `destination` names the key, and refuses
+    types; `config` is its own. Raises: SizeExceeded.
     """
     if length is not None and max_size is not None and length > max_size:
         raise SizeExceeded(f"the upload would have {length} bytes, {max_size} are allowed")
@@ -49,6 +52,9 @@ def new_upload(
     key = config.prefix + session_id.replace("~", "-")
     filename = metadata.filename(request.pairs)
     content_type = metadata.content_type(request.pairs)
+    if destination is not None:
+        destination.check_content_type(content_type)
+        key = destination.key(session_id.replace("~", "-"), filename, now)
     kind = _kind(request)
     asset = None
     if kind is not Kind.PARTIAL:

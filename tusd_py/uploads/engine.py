@@ -12,6 +12,7 @@ from tusd_py.protocol import rules
 from tusd_py.protocol.errors import (
     FileChecksumMismatch,
     FileRefused,
+    NotConcatenable,
     OffsetMismatch,
     ProtocolError,
     SizeExceeded,
@@ -28,6 +29,7 @@ from tusd_py.uploads.completion import EMPTY, Finisher
 from tusd_py.uploads.concatenation import Concatenator
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.creation import new_upload
+from tusd_py.uploads.destinations import Destination, FindDestination
 from tusd_py.uploads.guard import Guard
 from tusd_py.uploads.ledger import Ledger
 from tusd_py.uploads.memory import MemoryBudget
@@ -58,8 +60,11 @@ class UploadEngine:
         tails: TailStore,
         leases: LeaseManager,
         now: Callable[[], datetime],
+        find_destination: FindDestination | None = None,
     ) -> None:
+        """`find_destination`: profiles beside that of `config`."""
         self.config = config
+        self._find_destination = find_destination
         self._sessions = sessions
         self._tails = tails
         self._leases = leases
@@ -115,26 +120,29 @@ class UploadEngine:
         *,
         owner: str | None,
         max_size: int | None = None,
+        profile: str | None = None,
         key: CreationKey | None = None,
     ) -> UploadSession:
         """Creation, Creation With Upload, Concatenation: the upload after its body, if any.
 
         A body that could only partly be stored gives an upload with a smaller offset.
         `max_size`: the most bytes it may ever have, where the grant limits it. `key`: creating with
-        it again raises CreationRepeated, see `created`.
+        it again raises CreationRepeated, see `created`. `profile`: None for the default one.
         Raises: QuotaExceeded, CreationRepeated, SizeExceeded, NotConcatenable, ChecksumMismatch and
         FileChecksumMismatch (nothing is left), Unavailable.
         """
         if request.concat.final:
-            return await self._create_final(request, owner, max_size, key)
+            return await self._create_final(request, owner, max_size, profile, key)
+        destination = self._destination(profile)
         session, asset = new_upload(
             request,
-            self.config,
+            self.config if destination is None else destination.config,
             owner=owner,
             length=request.length,
             now=self._now(),
             max_size=max_size,
             creation=key,
+            destination=destination,
         )
         if request.body.is_empty and request.length != 0:
             await self._sessions.create(session, asset)
@@ -145,6 +153,11 @@ class UploadEngine:
         if self.config.owner_size_limited and request.length is None and owner is not None:
             session = await self.find(session.id)
         return await self._fill(session, request, reader)
+
+    def _destination(self, profile: str | None) -> Destination | None:
+        if profile in (None, self.config.profile) or self._find_destination is None:
+            return None
+        return self._find_destination(str(profile))
 
     def _with_lease(self, session: UploadSession) -> UploadSession:
         """A row that is born with our lease in it saves the transaction that would take it."""
@@ -164,7 +177,9 @@ class UploadEngine:
             if request.length == 0 and request.body.is_empty:
                 return await self._finisher.finish(ledger)
             longest = self.config.longest(
-                deferred=request.length is None, max_size=session.max_size
+                deferred=request.length is None,
+                profile=session.profile,
+                max_size=session.max_size,
             )
             room = longest if request.length is None else request.length
             try:
@@ -184,22 +199,28 @@ class UploadEngine:
         request: CreateRequest,
         owner: str | None,
         max_size: int | None,
+        profile: str | None,
         key: CreationKey | None,
     ) -> UploadSession:
         """Concatenation. With unfinished partials the final upload waits for them."""
         partials = await concatenation.load_partials(
             self._sessions, request.concat.ids, owner=owner
         )
-        longest = self.config.longest(deferred=False, max_size=max_size)
+        destination = self._destination(profile)
+        config = self.config if destination is None else destination.config
+        if any(partial.profile != config.profile for partial in partials):
+            raise NotConcatenable("Upload-Concat names a partial upload of another profile")
+        longest = config.longest(deferred=False, max_size=max_size)
         length = concatenation.total_length(partials, longest)
         session, asset = new_upload(
             request,
-            self.config,
+            config,
             owner=owner,
             length=length,
             now=self._now(),
             max_size=max_size,
             creation=key,
+            destination=destination,
         )
         if not concatenation.finished(partials):
             await self._sessions.create(session, asset)
@@ -257,7 +278,9 @@ class UploadEngine:
         partials = await concatenation.load_partials(
             self._sessions, session.concat, owner=session.owner
         )
-        longest = self.config.longest(deferred=False, max_size=session.max_size)
+        longest = self.config.longest(
+            deferred=False, profile=session.profile, max_size=session.max_size
+        )
         length = concatenation.total_length(partials, longest)
         if not concatenation.finished(partials):
             return replace(session, length=length)
