@@ -62,6 +62,7 @@ check: lint
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python docs/write_configuration.py
 
 # ARGS="--minutes 60 --seed 7 --database sqlite"; docs/chaos.md tells what it does.
 chaos: setup
@@ -69,7 +70,7 @@ chaos: setup
 
 # Warnings are errors: a link or an anchor that leads nowhere ends it. Asks no network.
 docs: setup
-	$(BIN)/mkdocs build --quiet --strict --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
 
 packages: setup web
 	$(BIN)/python -m hatchling build -d dist

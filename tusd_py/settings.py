@@ -135,7 +135,11 @@ class ProfileSettings(BaseModel):
     """A named destination for uploads that go straight to the store."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, ser_json_timedelta="float"
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        ser_json_timedelta="float",
     )
 
     bucket: str | None = None

@@ -1,0 +1,233 @@
+"""The documentation is true: it builds, its examples run, and it names what exists and no more."""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.test_deploy_files import in_environment
+from tests.packaging.test_readme import run
+from tests.support.engines import Engine
+from tests.support.node import CLIENTS, require_node
+from tests.support.process import ROOT, SOURCE_ROOTS, ServerProcess
+from tests.support.tus import Bucket
+from tusd_py.broker.errors import BrokerError
+from tusd_py.cli import build_parser
+from tusd_py.http import errors
+from tusd_py.settings import Settings
+from tusd_py.settings_sources import load
+
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+ROOT_URL = "http://localhost:8080"
+ENDPOINT = f"{ROOT_URL}/files/"
+DATA = os.urandom(6 * 1024 * 1024 + 7)
+
+_LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Fenced blocks of a language."""
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", text)
+
+
+def block(name: str, language: str, containing: str) -> str:
+    """The one block of a page that has the text."""
+    (found,) = [text for text in blocks(page(name), language) if containing in text]
+    return found
+
+
+def first_column(name: str, heading: str) -> set[str]:
+    """What the table under a heading lists: the code words of its first column."""
+    section = page(name).split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    cells = re.findall(r"(?m)^\| (`[^|]*`) \|", section)
+    return {word for cell in cells for word in re.findall(r"`([^`]+)`", cell)}
+
+
+# -- The site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built as `make docs` builds it."""
+    if not (ROOT / "bench" / "RESULTS.md").exists():
+        pytest.skip("an unpacked sdist has not all the pages")
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [in_environment("mkdocs-material", "mkdocs"), "build", "--strict", "--site-dir", folder],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    return folder
+
+
+def test_every_page_is_built(site: Path) -> None:
+    for source in PAGES:
+        name = "index.html" if source.stem == "index" else f"{source.stem}/index.html"
+        assert (site / name).exists(), name
+    assert (site / "contributing" / "index.html").exists()
+
+
+def test_a_reader_fetches_nothing_from_elsewhere(site: Path) -> None:
+    loads = re.compile(r"<(?:script|img|iframe|source)[^>]+src=\"(https?:)?//|<link[^>]+href=\"//")
+    for html in site.rglob("*.html"):
+        text = html.read_text(encoding="utf-8")
+        assert not loads.search(text), html.name
+        assert "fonts.g" not in text, html.name
+
+
+# -- What the pages name
+
+
+@pytest.mark.parametrize("name", [source.name for source in PAGES])
+def test_every_setting_named_exists(name: str) -> None:
+    named = set(re.findall(r"\bTUSD_([A-Z0-9_]+)", page(name))) - {"CONFIG", "NAME"}
+    assert {one.lower() for one in named} <= set(Settings.model_fields)
+    linked = set(re.findall(r"\[`([a-z0-9_]+)`\]\(configuration\.md#", page(name)))
+    assert linked <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("name", [source.name for source in PAGES])
+def test_every_command_is_one(name: str) -> None:
+    for text in blocks(page(name), "sh"):
+        for line in text.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            while words and "=" in words[0]:
+                del words[0]
+            if words[:1] == ["tusd-py"]:
+                build_parser().parse_args(words[1:])
+    for command in re.findall(r"`tusd-py ([a-z-]+)", page(name)):
+        assert re.search(rf"(?m)^ +{command} ", build_parser().format_help()), command
+
+
+@pytest.mark.parametrize("name", [source.name for source in PAGES])
+def test_every_toml_block_is_a_configuration(name: str, tmp_path: Path) -> None:
+    for number, text in enumerate(blocks(page(name), "toml")):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(text)
+        load(environ={}, config=file)
+
+
+def test_every_error_code_is_explained_and_none_is_invented() -> None:
+    known = {failure.code for failure in errors.TABLE.values()}
+    known |= {failure.code for failure in errors._INTERRUPTED.values()} | {errors.INTERNAL.code}
+    known |= {kind.code for kind in BrokerError.__subclasses__()}
+    assert first_column("operations.md", "Errors") == known
+
+
+def test_every_log_line_is_explained_and_none_is_invented() -> None:
+    assert first_column("operations.md", "Log lines") == set(logged())
+
+
+def logged() -> Iterator[str]:
+    """The texts of all calls like `log.info("text", ...)` in the program."""
+    for root, package in zip(SOURCE_ROOTS, ("tusd_py", "tusd_storage", "tusd_reaper"), strict=True):
+        for source in (root / package).rglob("*.py"):
+            if "node_modules" not in source.parts and source.name != "logs.py":
+                yield from _calls(ast.parse(source.read_text(encoding="utf-8")))
+
+
+def _calls(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in _LOG_METHODS
+            and re.search(r"\blog\b|get_logger", ast.unparse(node.func.value))
+        ):
+            text = node.args[0]
+            assert isinstance(text, ast.Constant), ast.unparse(node)
+            yield str(text.value)
+
+
+# -- What the pages show
+
+
+@pytest.fixture(scope="module")
+def server(seaweed: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    extra = {"TUSD_S3_PREFIX": seaweed.prefix()}
+    with ServerProcess(tmp_path_factory.mktemp("docs"), seaweed, extra_env=extra) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def bucket(seaweed: Engine, server: ServerProcess) -> Iterator[Bucket]:
+    found = Bucket(seaweed, server.extra_env["TUSD_S3_PREFIX"])
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With the file that the examples upload."""
+    (tmp_path / "video.mp4").write_bytes(DATA)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["index.md", "clients.md"])
+def test_three_lines_of_python(
+    name: str, server: ServerProcess, bucket: Bucket, folder: Path
+) -> None:
+    code = block(name, "python", ".upload()\n" if name == "index.md" else '4").upload()')
+    before = set(bucket.keys())
+    run([sys.executable, "-"], folder, code.replace(ENDPOINT, server.uploads_url))
+    (key,) = set(bucket.keys()) - before
+    assert bucket.read(key) == DATA
+
+
+def test_tuspy_with_a_storage_for_urls(server: ServerProcess, bucket: Bucket, folder: Path) -> None:
+    code = block("clients.md", "python", "FileStorage").replace(ENDPOINT, server.uploads_url)
+    url = run([sys.executable, "-"], folder, code).strip()
+    assert bucket.read(url) == DATA
+    assert (folder / "uploads.json").exists()
+
+
+def test_tus_js_client(server: ServerProcess, bucket: Bucket, folder: Path) -> None:
+    node = require_node()
+    (folder / "node_modules").symlink_to(CLIENTS / "node_modules")
+    file = (
+        'import { readFileSync } from "node:fs";\n'
+        'const file = Object.assign(readFileSync("video.mp4"), '
+        '{ name: "video.mp4", type: "video/mp4" });\n'
+    )
+    code = block("clients.md", "js", "tus-js-client").replace(ENDPOINT, server.uploads_url)
+    (folder / "example.mjs").write_text(file + code)
+    url = run([node, "example.mjs"], folder, "").strip().rpartition("done: ")[2]
+    assert bucket.read(url) == DATA
+
+
+def test_curl_by_hand(server: ServerProcess, bucket: Bucket, tmp_path: Path) -> None:
+    create = block("clients.md", "sh", "Upload-Length: 11").replace(ENDPOINT, server.uploads_url)
+    answer = run(["sh", "-es"], tmp_path, create)
+    location = re.search(r"(?im)^location: *(\S+)", answer)
+    assert location is not None
+    url = f"export URL={server.url}{location[1]}\n"
+    said = run(["sh", "-es"], tmp_path, url + block("clients.md", "sh", " world"))
+    assert re.findall(r"(?im)^upload-offset: *(\d+)", said) == ["5", "5", "11"]
+    assert bucket.read(location[1]) == b"hello world"
+    ended = run(["sh", "-es"], tmp_path, url + block("clients.md", "sh", "DELETE"))
+    assert ended.startswith("hello world")
+    assert "204" in ended
+    assert bucket.read(location[1]) is None
+
+
+def test_a_session_straight_to_the_store(server: ServerProcess, folder: Path) -> None:
+    code = block("broker.md", "python", "httpx").replace(ROOT_URL, server.url)
+    said = run([sys.executable, "-"], folder, code)
+    assert said.split() == ["validating", str(len(DATA))]
