@@ -78,16 +78,18 @@ def text() -> str:
 
 def entry(name: str, field: FieldInfo, *, within: str = "") -> list[str]:
     """Heading, facts and description of one setting."""
-    facts = [kind(field), *bounds(field), *default(name, field)]
+    facts = [kind(name, field), *bounds(field), *default(name, field)]
     description = (field.description or "").strip()
     return [f"### `{within}{name}`\n", f"{'; '.join(facts)}.\n", description, ""]
 
 
-def kind(field: FieldInfo) -> str:
+def kind(name: str, field: FieldInfo) -> str:
     """What may be written, in words."""
     if is_size(field):
         return "A size"
     bare = _bare(field.annotation)
+    if name.endswith("_file"):
+        return "A file"
     if get_origin(bare) is Literal:
         return "One of " + ", ".join(f"`{choice}`" for choice in get_args(bare))
     if get_origin(bare) is tuple:
