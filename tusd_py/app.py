@@ -5,6 +5,7 @@ works below that application's path.
 """
 
 import asyncio
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from functools import partial
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tusd_py.auth.signatures import UrlSigner
 from tusd_py.broker import promotion
@@ -30,11 +31,13 @@ from tusd_py.http.download import Downloads
 from tusd_py.http.locations import Locations, Sign
 from tusd_py.http.tus import TusEndpoint
 from tusd_py.maintenance import Maintenance, Parts
+from tusd_py.observation import Observation, Watched
 from tusd_py.preparation import prepare_database
 from tusd_py.settings import Settings, SettingsError
 from tusd_py.settings_sources import load
 from tusd_py.telemetry.commits import TellingSessions
 from tusd_py.telemetry.events import CleanupRun, Telemetry
+from tusd_py.telemetry.exposition import shared_folder
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.destinations import Destination
 from tusd_py.uploads.engine import UploadEngine
@@ -68,6 +71,11 @@ class Services:
     ) -> None:
         self.settings = settings
         self.telemetry = Telemetry()
+        self._siblings = metrics_lock()  # first: who counts without it is taken for dead
+        self.observation = Observation(settings, self.telemetry)
+        metrics = self.observation.metrics
+        if observe_s3 is None and metrics is not None:
+            observe_s3 = metrics.observe_s3
         self.config = upload_config(settings)
         self.hooks = HookSet(settings, hooks, utc_now)
         self.sessions = SqlStore.connect(
@@ -79,7 +87,7 @@ class Services:
         )
         self.objects = S3Store(s3_config(settings), observe=observe_s3)
         self.tails = NodeTails(settings.tmp_dir, fsync=settings.tail_fsync)
-        told = TellingSessions(self.sessions, self.telemetry.emit)
+        told = TellingSessions(self.sessions, self.telemetry.emit, self.observation.stages)
         self._lock = ProcessLock(settings.tmp_dir / "processes", secrets.token_hex(8))
         self.leases = LeaseManager(
             told,
@@ -97,7 +105,10 @@ class Services:
             leases=self.leases,
             now=utc_now,
             find_destination=self._destination,
+            emit=self.telemetry.emit,
+            stages=self.observation.stages,
         )
+        self.observation.watch(self._watched())
         self.locations = Locations(
             settings.base_path,
             public_url=settings.public_url,
@@ -122,6 +133,7 @@ class Services:
             ),
             authorize=self.authorize,
             key_metadata=settings.idempotency_metadata,
+            emit=self.telemetry.emit,
         )
         self.job_handlers: dict[str, Handler] = {
             promotion.KIND: self.direct.promoter.promote,
@@ -136,6 +148,18 @@ class Services:
         """For uploads whose grant names a profile. Raises: UnknownProfile, UploadUnsupported."""
         found = self.direct.profiles.get(profile, Strategy.RESUMABLE)
         return destination_of(found, self.config)
+
+    def _watched(self) -> Watched:
+        """What metrics are read from."""
+        siblings = self._siblings
+        return Watched(
+            engine=self.engine,
+            leases=self.leases,
+            tails=self.tails,
+            statistics=self.sessions.statistics,
+            is_dead=siblings.is_dead if siblings else _never,
+            now=utc_now,
+        )
 
     def _maintained(self) -> Parts:
         """What the reaper and the worker work with."""
@@ -184,6 +208,7 @@ class Services:
                     dry_run=not report.applied,
                     duration_s=sweep.seconds,
                     counts=sweep.counters,
+                    skipped=sweep.skipped is not None,
                 )
             )
         for listener in self.on_reaped:
@@ -199,12 +224,14 @@ class Services:
         async with self._starting:
             if not self.started:
                 await asyncio.to_thread(prepare_database, self.settings)
+                await self.observation.start()
                 self.maintenance.start()
                 self.started = True
 
     async def stop(self) -> None:
         """Ends running bodies, keeps what they have, closes everything."""
         self.begin_shutdown()
+        await self.observation.stop()
         await self.maintenance.stop()
         await self.direct.aclose()
         await self.hooks.aclose()
@@ -216,6 +243,8 @@ class Services:
         await self.tails.aclose()
         await self.sessions.aclose()
         self._lock.close()
+        if self._siblings is not None:
+            self._siblings.close()
 
 
 class TusdApp(Starlette):
@@ -229,13 +258,15 @@ class TusdApp(Starlette):
         super().__init__(
             routes=[
                 *ops.routes(probes),
+                *services.observation.routes(),
                 *direct_routes(services),
                 *demo_routes(services.settings),
             ],
             lifespan=self._lifespan,
         )
         self._services = services
-        self._own_paths = {route.path for route in ops.routes({}) if hasattr(route, "path")}
+        own = [*ops.routes({}), *services.observation.routes()]
+        self._own_paths = {route.path for route in own if hasattr(route, "path")}
         self.state.services = services
         self.state.begin_shutdown = services.begin_shutdown
 
@@ -255,7 +286,10 @@ class TusdApp(Starlette):
         is_upload = self._is_upload(scope)
         if is_upload or self._is_direct(_own_path(scope)):
             await self._start()
-        serve = self._services.tus if is_upload else super().__call__
+        serve: ASGIApp = self._services.tus if is_upload else super().__call__
+        if is_upload or self._is_direct(_own_path(scope)):
+            endpoint = "tus" if is_upload else "direct"
+            serve = self._services.observation.requests.around(endpoint, serve)
         if not self._services.hooks.hooks:
             await serve(scope, receive, send)
             return
@@ -277,6 +311,17 @@ class TusdApp(Starlette):
 
     def _is_direct(self, path: str) -> bool:
         return self._services.settings.direct_uploads and direct.is_direct(path)
+
+
+def metrics_lock() -> ProcessLock | None:
+    """Tells the workers that count together which of them live; None for one that counts alone."""
+    folder = shared_folder()
+    return ProcessLock(folder / "processes", str(os.getpid())) if folder else None
+
+
+def _never(_: str) -> bool:
+    """There are no siblings."""
+    return False
 
 
 def _own_path(scope: Scope) -> str:

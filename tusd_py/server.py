@@ -11,9 +11,10 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from types import FrameType
 from typing import NoReturn
@@ -22,9 +23,10 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
-from tusd_py.http.connection import Connection
+from tusd_py.http.counted import CountedConnection
 from tusd_py.settings import Settings, SettingsError
 from tusd_py.telemetry import logs
+from tusd_py.telemetry.exposition import FOLDER_VARIABLE
 
 SETTINGS_VARIABLE = "_TUSD_PY_SETTINGS"
 """Carries the settings to worker processes, as JSON. Not for people."""
@@ -47,8 +49,15 @@ def run(settings: Settings) -> int:
     port_is_free(settings.host, settings.port)
     raise_file_limit()
     warn_when_open(settings)
+    if settings.expose_metrics and settings.metrics_port is not None:
+        port_is_free(settings.metrics_host or settings.host, settings.metrics_port)
     exit_on_sigterm()
     os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
+    with shared_metrics(settings):
+        return _serve(settings)
+
+
+def _serve(settings: Settings) -> int:
     try:
         uvicorn.run(
             FACTORY,
@@ -57,7 +66,7 @@ def run(settings: Settings) -> int:
             port=settings.port,
             workers=settings.workers,
             loop="uvloop",
-            http=Connection,  # type: ignore[arg-type]  # asyncio.BufferedProtocol is no Protocol
+            http=CountedConnection,  # type: ignore[arg-type]  # asyncio.BufferedProtocol is no Protocol
             ws="none",
             lifespan="on",
             interface="asgi3",
@@ -75,6 +84,22 @@ def run(settings: Settings) -> int:
     finally:
         os.environ.pop(SETTINGS_VARIABLE, None)
     return 0
+
+
+@contextmanager
+def shared_metrics(settings: Settings) -> Iterator[None]:
+    """A folder in which the workers count together, for as long as the server runs."""
+    if settings.workers == 1 or not settings.expose_metrics:
+        yield
+        return
+    with tempfile.TemporaryDirectory(
+        prefix="tusd-py-metrics-", ignore_cleanup_errors=True
+    ) as folder:
+        os.environ[FOLDER_VARIABLE] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(FOLDER_VARIABLE, None)
 
 
 def create_application() -> Starlette:

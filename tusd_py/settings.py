@@ -38,6 +38,7 @@ NODE_FILE = "node"
 NODE_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,15}")
 
 _BASE_PATH = re.compile(r"/(?:[A-Za-z0-9._~-]+/)*")
+_METRICS_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(?:\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
 _PROFILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -389,6 +390,16 @@ class Settings(BaseModel):
     """Signs what hooks and `validator_url` are sent (Standard Webhooks): `whsec_` and 24 to 64
     random bytes in Base64. Several, separated by commas, sign side by side."""
 
+    # -- Metrics
+    expose_metrics: bool = True
+    """Serve metrics for Prometheus."""
+    metrics_path: str = "/metrics"
+    """Path under which they are served."""
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port of their own for metrics. Default: `port`."""
+    metrics_host: str | None = Field(default=None, min_length=1)
+    """Address to listen on for metrics, with `metrics_port`. Default: `host`."""
+
     # -- Logs
     log_format: LogFormat = "console"
     """`console` for people, `json` for machines: one object a line."""
@@ -402,6 +413,13 @@ class Settings(BaseModel):
         if not _BASE_PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
             raise ValueError('write a path like "/files/"')
         return path
+
+    @field_validator("metrics_path")
+    @classmethod
+    def _check_metrics_path(cls, value: str) -> str:
+        if not _METRICS_PATH.fullmatch(value) or {".", ".."} & set(value.split("/")):
+            raise ValueError('write a path like "/metrics"')
+        return value
 
     @field_validator("database_url")
     @classmethod
@@ -487,6 +505,10 @@ class Settings(BaseModel):
         if self.demo_page and self.base_path == "/":
             raise ValueError('The demo page needs "/": set base_path to "/files/" or demo_page off')
         check_auth(self)
+        if self.base_path != "/" and f"{self.metrics_path}/".startswith(self.base_path):
+            raise ValueError("metrics_path lies below base_path: write another, as in /metrics")
+        if self.metrics_port is not None and self.metrics_port == self.port:
+            raise ValueError("metrics_port is the port of the uploads: write another, or none")
         return self
 
     def require_bucket(self) -> str:
@@ -553,6 +575,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "Downloads": ("download", "inline_types"),
     "Who may upload": ("auth", "idempotency_metadata"),
     "Hooks": ("hooks_http", "webhook_secret"),
+    "Metrics": ("expose_metrics", "metrics_host"),
     "Logs": ("log_format", "log_level"),
 }
 """Headings of the reference and of `--help`: the first and last field under each."""

@@ -336,6 +336,7 @@ async def test_a_resumable_session_is_a_tus_upload(
         "upload.resumable.start",
         "upload.resumable.patch",
         "upload.resumable.status",
+        "upload.resumable.patch",
         "upload.stop",
         "upload.resumable.stop",
         "upload.resumable.status",

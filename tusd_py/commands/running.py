@@ -32,7 +32,7 @@ async def services(settings: Settings) -> AsyncIterator["Services"]:
 
     settings.require_bucket()
     logs.configure(style=settings.log_format, level=settings.log_level)
-    quiet = settings.model_copy(update={"reap": False, "work": False})
+    quiet = settings.model_copy(update={"reap": False, "work": False, "expose_metrics": False})
     running = Services(quiet, authorize=None)
     try:
         await running.start()

@@ -24,6 +24,7 @@ from tusd_py.protocol import responses
 from tusd_py.protocol.errors import MethodNotAllowed, UploadNotFound
 from tusd_py.protocol.idempotency import CreationKey, creation_key
 from tusd_py.protocol.requests import CreateRequest, parse_create, parse_patch
+from tusd_py.telemetry.events import Event, RequestRefused
 from tusd_py.uploads.engine import UploadEngine
 from tusd_storage.errors import CreationRepeated
 from tusd_storage.records import Kind, SessionState, UploadSession
@@ -65,6 +66,7 @@ class TusEndpoint:
         downloads: Downloads,
         authorize: Authorize | None = None,
         key_metadata: str | None = None,
+        emit: Callable[[Event], None] | None = None,
     ) -> None:
         """`key_metadata`: metadata whose value is an idempotency key, where there is no header."""
         self._engine = engine
@@ -73,6 +75,7 @@ class TusEndpoint:
         self._downloads = downloads
         self._authorize = authorize
         self._key_metadata = key_metadata
+        self._emit = emit
         self._handlers: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             "HEAD": self._head,
             "PATCH": self._patch,
@@ -261,6 +264,8 @@ class TusEndpoint:
                 # Clients forget an upload whose HEAD fails with anything but 423 ("not now").
                 status = 423
                 headers["Retry-After"] = str(RETRY_AFTER_S)
+        if self._emit is not None:
+            self._emit(RequestRefused(status=status, code=failure.code))
         if status == 405:
             headers["Allow"] = METHODS
         headers |= {"Content-Type": PROBLEM, "Cache-Control": "no-store"}

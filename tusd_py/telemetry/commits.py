@@ -10,19 +10,24 @@ from datetime import datetime
 
 from tusd_py.telemetry.events import (
     Event,
+    LeaseTaken,
     ResumableCancel,
     ResumablePatch,
     ResumableStart,
     ResumableStop,
+    SessionEnded,
     UploadStart,
     UploadStop,
+    UploadTerminated,
 )
+from tusd_py.telemetry.stages import Stage, Stages
 from tusd_storage.ports import SessionStore
 from tusd_storage.records import (
     Append,
     Asset,
     Completion,
     Part,
+    Protocol,
     SessionState,
     Strategy,
     UploadSession,
@@ -32,20 +37,29 @@ MAX_KNOWN = 10_000
 """Rows a process remembers the profile of; beyond that the oldest are forgotten."""
 
 
-@dataclass(frozen=True, slots=True)
+TERMINATED = "terminated"
+"""The `failure` of a session that its client terminated."""
+
+
+@dataclass(slots=True)
 class _Known:
     """What an `Append` does not say about its session."""
 
     profile: str
     resumable: bool
+    kind: str
+    offset: int
 
 
 class TellingSessions:
     """`SessionStore`, with events."""
 
-    def __init__(self, sessions: SessionStore, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self, sessions: SessionStore, emit: Callable[[Event], None], stages: Stages | None = None
+    ) -> None:
         self._sessions = sessions
         self._emit = emit
+        self._stages = stages or Stages()
         self._known: dict[str, _Known] = {}
 
     async def create(self, session: UploadSession, asset: Asset | None) -> None:
@@ -86,6 +100,8 @@ class TellingSessions:
             session_id, holder=holder, now=now, until=until, over=over
         )
         self._remember(session)
+        if session.lease_stolen:
+            self._emit(LeaseTaken(reason="expired" if over is None else "abandoned"))
         return session
 
     async def want(self, session_id: str, epoch: int) -> None:
@@ -105,24 +121,23 @@ class TellingSessions:
         await self._sessions.opened(session_id, epoch, upload_id)
 
     async def append(self, commit: Append) -> None:
-        await self._sessions.append(commit)
+        with self._stages.measure(Stage.COMMIT):
+            await self._sessions.append(commit)
         known = self._known.pop(commit.id, None) if commit.release else self._known.get(commit.id)
-        moved = commit.to_offset - commit.from_offset
-        if known is not None and known.resumable and moved:
-            self._emit(
-                ResumablePatch(
-                    profile=known.profile, committed_bytes=commit.to_offset, offset_delta=moved
-                )
-            )
+        if known is not None:
+            known.offset = commit.from_offset
+            self._tell_moved(known, commit.to_offset)
 
     async def parts(self, session_id: str) -> list[Part]:
         return await self._sessions.parts(session_id)
 
     async def complete(self, completion: Completion) -> UploadSession:
         session = await self._sessions.complete(completion)
-        self._known.pop(session.id, None)
+        known = self._known.pop(session.id, None)
         if session.completed_at != completion.now:
             return session  # it was completed before, and told then
+        if known is not None:
+            self._tell_moved(known, session.offset)
         lived_s = _lived_s(session, completion.now)
         self._emit(
             UploadStop(
@@ -162,6 +177,9 @@ class TellingSessions:
             now=now,
         )
         self._known.pop(session_id, None)
+        self._emit(SessionEnded(strategy=session.strategy, state=state))
+        if failure == TERMINATED and session.protocol is Protocol.TUS:
+            self._emit(UploadTerminated(profile=session.profile, finished=False))
         if state is SessionState.ABORTED and session.strategy is Strategy.RESUMABLE:
             self._emit(
                 ResumableCancel(
@@ -176,8 +194,10 @@ class TellingSessions:
     async def delete(
         self, session_id: str, epoch: int, *, cleanup_reason: str | None, now: datetime
     ) -> None:
-        self._known.pop(session_id, None)
+        known = self._known.pop(session_id, None)
         await self._sessions.delete(session_id, epoch, cleanup_reason=cleanup_reason, now=now)
+        if known is not None and known.resumable:
+            self._emit(UploadTerminated(profile=known.profile, finished=True))
 
     async def asset(self, asset_id: str) -> Asset | None:
         return await self._sessions.asset(asset_id)
@@ -191,7 +211,24 @@ class TellingSessions:
     def _remember(self, session: UploadSession) -> None:
         while len(self._known) >= MAX_KNOWN:
             del self._known[next(iter(self._known))]
-        self._known[session.id] = _Known(session.profile, session.strategy is Strategy.RESUMABLE)
+        self._known[session.id] = _Known(
+            profile=session.profile,
+            resumable=session.strategy is Strategy.RESUMABLE,
+            kind=session.kind,
+            offset=session.offset,
+        )
+
+    def _tell_moved(self, known: _Known, to_offset: int) -> None:
+        moved, known.offset = to_offset - known.offset, to_offset
+        if known.resumable and moved:
+            self._emit(
+                ResumablePatch(
+                    profile=known.profile,
+                    committed_bytes=to_offset,
+                    offset_delta=moved,
+                    kind=known.kind,
+                )
+            )
 
 
 def _lived_s(session: UploadSession, now: datetime) -> float:

@@ -73,7 +73,9 @@ class ResumablePatch(Event):
     committed_bytes: int
     """The offset afterwards."""
     offset_delta: int
-    """Bytes since the commit before."""
+    """Bytes since the commit before; negative after a rewind."""
+    kind: str = "single"
+    """Of the upload. The bytes of a `final` one come from inside the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,76 @@ class ResumableStop(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UploadTerminated(Event):
+    """A client terminated a tus upload, finished or not."""
+
+    name: ClassVar[str] = "upload.terminated"
+    profile: str
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnded(Event):
+    """A session ended without an object."""
+
+    name: ClassVar[str] = "session.ended"
+    strategy: str
+    state: str
+    """`aborted`, `expired` or `failed`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTaken(Event):
+    """An upload was taken over from a writer that had not given it back."""
+
+    name: ClassVar[str] = "lease.taken"
+    reason: str
+    """`expired`: its time was over; `abandoned`: its process is known to be gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TailLost(Event):
+    """Acknowledged bytes were not on this node when a request wanted to go on."""
+
+    name: ClassVar[str] = "tail.missing"
+    reason: str
+    """`absent`, `short`, `damaged` or `other_node`."""
+    rewound_bytes: int | None
+    """Bytes the client has to send again; None where the request was refused instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyReceived(Event):
+    """Bytes of a request body arrived: told once for each full part, and at the end."""
+
+    name: ClassVar[str] = "body.received"
+    size: int
+    """Bytes since the last time it was told of this body."""
+    stop: str | None
+    """Why reading ended, as in `uploads.body.Stop`; None while it goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused(Event):
+    """A tus request was answered with an error."""
+
+    name: ClassVar[str] = "request.refused"
+    status: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookInvoked(Event):
+    """A hook was asked, and answered or did not."""
+
+    name: ClassVar[str] = "hook.invoked"
+    hook: str
+    """As in `pre-create`."""
+    failed: bool
+    """Whether there was no usable answer; a rejection is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CleanupRun(Event):
     """One sweep of the reaper ended."""
 
@@ -120,6 +192,8 @@ class CleanupRun(Event):
     duration_s: float
     counts: Mapping[str, int] = field(default_factory=dict)
     """By what was done, as in `{"deleted": 3, "failed": 1}`."""
+    skipped: bool = False
+    """Whether it did not run, or not to its end, because another process does it."""
 
 
 Subscriber = Callable[[Event], None]

@@ -18,6 +18,8 @@ from tusd_py.protocol import checksum as checksums
 from tusd_py.protocol.checksum import Checksum, Digest
 from tusd_py.protocol.errors import InvalidHeader, SizeExceeded
 from tusd_py.protocol.requests import BodyFacts
+from tusd_py.telemetry.events import BodyReceived, Event
+from tusd_py.telemetry.stages import Stage, Stages
 from tusd_py.uploads.body import BodyReader, ClientGone, Interrupted, Stop
 from tusd_py.uploads.completion import Finisher, object_spec
 from tusd_py.uploads.config import UploadConfig
@@ -48,6 +50,8 @@ class AppendTools:
     finisher: Finisher
     budget: MemoryBudget
     new_spool: Callable[[], Awaitable[Spool]]
+    emit: Callable[[Event], None]
+    stages: Stages
 
 
 class Appender:
@@ -92,6 +96,7 @@ class Appender:
         self._unsent: dict[int, PartBuffer] = {}
         self._landed: dict[int, Part] = {}
         self._first_number = session.parts_count + 1
+        self._told_offset = session.offset
         self._committing = asyncio.Lock()
         self._failure: StorageError | None = None
         self._stop: Stop | None = None
@@ -132,7 +137,9 @@ class Appender:
         self._task = asyncio.current_task()
         self.last_activity = asyncio.get_running_loop().time()
         try:
-            stop = await self._receive()
+            with self._tools.stages.measure(Stage.RECEIVE):
+                stop = await self._receive()
+            self._tell_received(stop)
             return await self._settle(stop)
         finally:
             await self._wait_all()
@@ -167,6 +174,11 @@ class Appender:
         except StorageError as error:
             self._fail(error)
         return self._stop or Stop.FAILED
+
+    def _tell_received(self, stop: Stop | None) -> None:
+        offset = self._slicer.offset
+        self._tools.emit(BodyReceived(size=offset - self._told_offset, stop=stop))
+        self._told_offset = offset
 
     async def _read_into_slab(self) -> int:
         """The same for a fast body of known length; 0 when it has to be read the other way."""
@@ -232,6 +244,7 @@ class Appender:
     async def _launch(self) -> None:
         """Sends the part that is full; waits while too many are on their way."""
         number = self._slicer.number - 1
+        self._tell_received(None)
         buffer, self._buffer = self._buffer, PartBuffer(self._tools.budget, prefix=None, crc32=0)
         self._unsent[number] = buffer
         while len(self._sending) >= self._tools.config.parts_in_flight:
@@ -250,13 +263,14 @@ class Appender:
         session = self._ledger.session
         try:
             await buffer.settled()
-            self._landed[number] = await self._tools.objects.upload_part(
-                session.bucket,
-                session.object_key,
-                session.upload_id or "",
-                number,
-                buffer.body(),
-            )
+            with self._tools.stages.measure(Stage.PART, size=buffer.size):
+                self._landed[number] = await self._tools.objects.upload_part(
+                    session.bucket,
+                    session.object_key,
+                    session.upload_id or "",
+                    number,
+                    buffer.body(),
+                )
             del self._unsent[number]
             buffer.close()
             if not self._facts.checked:

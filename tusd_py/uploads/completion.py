@@ -13,6 +13,7 @@ from isal import isal_zlib
 
 from tusd_py.protocol.disposition import content_disposition
 from tusd_py.protocol.errors import FileChecksumMismatch, UploadGone
+from tusd_py.telemetry.stages import Stage, Stages
 from tusd_py.uploads.ledger import Ledger
 from tusd_storage.errors import InvalidPart, NoSuchUpload, StoreUnavailable
 from tusd_storage.ports import ObjectStore, SessionStore
@@ -44,11 +45,13 @@ class Finisher:
         objects: ObjectStore,
         terminator: Terminator,
         now: Callable[[], datetime],
+        stages: Stages | None = None,
     ) -> None:
         self._sessions = sessions
         self._objects = objects
         self._terminator = terminator
         self._now = now
+        self._stages = stages or Stages()
 
     async def finish(
         self,
@@ -66,6 +69,12 @@ class Finisher:
         bytes are lost for good and the session is `failed`), FileChecksumMismatch (it is `failed`,
         and nothing is left), and Rejected errors of the store.
         """
+        with self._stages.measure(Stage.COMPLETE):
+            return await self._finish(ledger, last, crc32=crc32, release=release)
+
+    async def _finish(
+        self, ledger: Ledger, last: Body, *, crc32: int | None, release: bool
+    ) -> UploadSession:
         session = ledger.session
         if session.kind is not Kind.FINAL:
             pieces = [(session.parts_crc32, session.parts_size), (last.crc32, last.size)]
@@ -73,7 +82,8 @@ class Finisher:
         await self.check_declared(ledger, crc32)
         if session.upload_id is None:
             size = last.size
-            etag = await self._objects.put(object_spec(session), last)
+            with self._stages.measure(Stage.PART, size=size):
+                etag = await self._objects.put(object_spec(session), last)
         else:
             etag = await self._finish_multipart(ledger, last)
             size = ledger.session.parts_size
@@ -110,13 +120,14 @@ class Finisher:
 
     async def _send_last(self, ledger: Ledger, last: Body) -> None:
         session = ledger.session
-        part = await self._objects.upload_part(
-            session.bucket,
-            session.object_key,
-            _upload_id(session),
-            session.parts_count + 1,
-            last,
-        )
+        with self._stages.measure(Stage.PART, size=last.size):
+            part = await self._objects.upload_part(
+                session.bucket,
+                session.object_key,
+                _upload_id(session),
+                session.parts_count + 1,
+                last,
+            )
         await ledger.commit(
             parts=[part],
             to_offset=session.parts_size + part.size,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from isal import isal_zlib
 
 from tusd_py.protocol.errors import NotConcatenable, SizeExceeded, UploadGone
+from tusd_py.telemetry.stages import Stage, Stages
 from tusd_py.uploads.completion import EMPTY, Finisher, combine_crc32, object_spec
 from tusd_py.uploads.ledger import Ledger
 from tusd_storage import lifecycle
@@ -86,11 +87,13 @@ class Concatenator:
         objects: ObjectStore,
         finisher: Finisher,
         limits: StoreLimits,
+        stages: Stages | None = None,
     ) -> None:
         self._sessions = sessions
         self._objects = objects
         self._finisher = finisher
         self._limits = limits
+        self._stages = stages or Stages()
 
     async def assemble(self, ledger: Ledger) -> UploadSession:
         """Makes the object of a final upload whose partials are all finished.
@@ -153,21 +156,23 @@ class Concatenator:
             raise UploadGone("the final upload has no multipart upload")
         if not part.copied:
             body = await self._collect(part, partials)
-            return await self._objects.upload_part(
-                session.bucket, session.object_key, session.upload_id, part.number, body
-            )
+            with self._stages.measure(Stage.PART, size=body.size):
+                return await self._objects.upload_part(
+                    session.bucket, session.object_key, session.upload_id, part.number, body
+                )
         (span,) = part.spans
         source = partials[span.source]
-        return await self._objects.copy_part(
-            session.bucket,
-            session.object_key,
-            session.upload_id,
-            part.number,
-            source_key=source.object_key,
-            offset=span.offset,
-            size=span.size,
-            crc32=source.crc32 if span.size == source.length else None,
-        )
+        with self._stages.measure(Stage.COPY, size=span.size):
+            return await self._objects.copy_part(
+                session.bucket,
+                session.object_key,
+                session.upload_id,
+                part.number,
+                source_key=source.object_key,
+                offset=span.offset,
+                size=span.size,
+                crc32=source.crc32 if span.size == source.length else None,
+            )
 
     async def _collect(self, part: PlannedPart, partials: Sequence[UploadSession]) -> Body:
         """The bytes of a small part, read back from the store: at most one part in memory."""

@@ -22,6 +22,8 @@ from tusd_py.protocol.errors import (
 from tusd_py.protocol.idempotency import CreationKey
 from tusd_py.protocol.requests import BodyFacts, CreateRequest, PatchRequest
 from tusd_py.protocol.rules import UploadFacts
+from tusd_py.telemetry.events import Event
+from tusd_py.telemetry.stages import Stages
 from tusd_py.uploads import concatenation
 from tusd_py.uploads.appender import Appender, AppendTools
 from tusd_py.uploads.body import BodyReader, Interrupted, Stop
@@ -61,18 +63,22 @@ class UploadEngine:
         leases: LeaseManager,
         now: Callable[[], datetime],
         find_destination: FindDestination | None = None,
+        emit: Callable[[Event], None] | None = None,
+        stages: Stages | None = None,
     ) -> None:
         """`find_destination`: profiles beside that of `config`."""
+        emit, stages = emit or _tell_nobody, stages or Stages()
         self.config = config
         self._find_destination = find_destination
         self._sessions = sessions
         self._tails = tails
         self._leases = leases
         self._now = now
-        self._guard = Guard(tails, node=config.node, rewinds=config.tail_loss == "rewind")
+        rewinds = config.tail_loss == "rewind"
+        self._guard = Guard(tails, node=config.node, rewinds=rewinds, emit=emit)
         self._terminator = Terminator(sessions, objects, tails, now)
-        self._finisher = Finisher(sessions, objects, self._terminator, now)
-        self._concatenator = Concatenator(sessions, objects, self._finisher, config.limits)
+        self._finisher = Finisher(sessions, objects, self._terminator, now, stages)
+        self._concatenator = Concatenator(sessions, objects, self._finisher, config.limits, stages)
         self._watch = Watch(idle_timeout_s=config.body_idle_timeout_s)
         self._tools = AppendTools(
             config=config,
@@ -80,6 +86,8 @@ class UploadEngine:
             finisher=self._finisher,
             budget=MemoryBudget(config.memory_budget),
             new_spool=tails.spool,
+            emit=emit,
+            stages=stages,
         )
 
     def begin_shutdown(self) -> None:
@@ -90,6 +98,11 @@ class UploadEngine:
     def memory_used(self) -> int:
         """Bytes of request bodies held in memory now."""
         return self._tools.budget.used
+
+    @property
+    def active(self) -> int:
+        """Request bodies being read now."""
+        return self._watch.active
 
     async def aclose(self) -> None:
         """Ends the background task of the engine."""
@@ -424,6 +437,10 @@ class _Writer:
 
 def _ignore(_: Interruption) -> None:
     """For work that is short, or that only the store can end."""
+
+
+def _tell_nobody(_: Event) -> None:
+    """Where no telemetry is wanted."""
 
 
 def _facts(session: UploadSession) -> UploadFacts:

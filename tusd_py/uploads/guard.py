@@ -5,9 +5,12 @@ nothing; sticky routing brings the client home. `rewind`: the offset steps back 
 has, less than a part and never more than one, and the client is told.
 """
 
+from collections.abc import Callable
+
 import structlog
 
 from tusd_py.protocol.errors import OffsetMismatch
+from tusd_py.telemetry.events import Event, TailLost
 from tusd_py.uploads.ledger import Ledger
 from tusd_storage.errors import TailMissing
 from tusd_storage.ports import Tail, TailStore
@@ -18,10 +21,13 @@ log = structlog.get_logger(__name__)
 class Guard:
     """Opens tails, or says what is wrong with them."""
 
-    def __init__(self, tails: TailStore, *, node: str, rewinds: bool) -> None:
+    def __init__(
+        self, tails: TailStore, *, node: str, rewinds: bool, emit: Callable[[Event], None]
+    ) -> None:
         self._tails = tails
         self._node = node
         self._rewinds = rewinds
+        self._emit = emit
 
     async def open(self, ledger: Ledger) -> Tail:
         """The tail as the row describes it. Close it after use.
@@ -35,10 +41,12 @@ class Guard:
             session = ledger.session
             log.error("tus_tail_missing", upload=session.id, reason=missing.reason)
             if not self._rewinds:
+                self._emit(TailLost(reason=missing.reason, rewound_bytes=None))
                 raise
             await self._rewind(ledger)
             lost = session.offset - ledger.session.offset
             log.warning("upload_rewound", upload=session.id, lost=lost)
+            self._emit(TailLost(reason=missing.reason, rewound_bytes=lost))
             raise OffsetMismatch(ledger.session.offset) from missing
 
     async def _open(self, ledger: Ledger) -> Tail:

@@ -17,6 +17,7 @@ from tusd_storage.sql.overview import SqlOverview
 from tusd_storage.sql.overview_statements import OverviewStatements
 from tusd_storage.sql.sessions import SqlSessions
 from tusd_storage.sql.statements import Statements
+from tusd_storage.sql.statistics import SqlStatistics
 from tusd_storage.sql.sweep_statements import SweepStatements
 from tusd_storage.sql.sweeps import SqlSweeps
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tusd_storage.outbox import AnswerStore
     from tusd_storage.overview_ports import Overview, ReaperDiary
     from tusd_storage.ports import JobQueue, SessionStore
+    from tusd_storage.statistics_ports import Statistics
     from tusd_storage.sweep_ports import JobAdministration, SweepStore
 
 
@@ -38,6 +40,7 @@ class SqlStore(
         super().__init__(executor, sql)
         self._sweeps = SweepStatements(sql)
         self._overview = OverviewStatements(sql)
+        self.statistics: Statistics = SqlStatistics(executor, sql)
 
     @classmethod
     def connect(

@@ -1,0 +1,119 @@
+"""Requests as operators see them: counted, timed, traced, and named in every line they log.
+
+Wraps endpoints from outside; knows nothing of what they do. The body passes by untouched.
+"""
+
+import re
+import secrets
+import time
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from typing import Protocol
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CLIENT_GONE = 499
+"""Nobody was left to be answered."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=-]{0,127}")
+_WANTED = frozenset({b"x-request-id", b"x-http-method-override", b"traceparent", b"tracestate"})
+
+
+class Watcher(Protocol):
+    """Who counts requests; `tusd_py.telemetry.metrics.Metrics` is one."""
+
+    def request_begun(self, endpoint: str, method: str) -> None:
+        """Before anything is read."""
+        ...
+
+    def request_ended(self, endpoint: str, method: str, status: int, seconds: float) -> None:
+        """After the answer."""
+        ...
+
+
+class Span(Protocol):
+    """A request in a trace."""
+
+    trace_id: str
+
+    def answered(self, status: int) -> None:
+        """Says how it went."""
+        ...
+
+
+class Tracer(Protocol):
+    """Who traces requests; `tusd_py.telemetry.tracing.Tracing` is one."""
+
+    def request(
+        self, endpoint: str, method: str, headers: dict[str, str]
+    ) -> AbstractContextManager[Span]:
+        """The span of one request, to be held while it runs."""
+        ...
+
+
+class Observed:
+    """Runs requests under observation."""
+
+    def __init__(self, watcher: Watcher | None = None, tracer: Tracer | None = None) -> None:
+        self._watcher = watcher
+        self._tracer = tracer
+
+    def around(self, endpoint: str, app: ASGIApp) -> ASGIApp:
+        """The same application, observed. `endpoint` is a word of ours, as in `tus`."""
+        return partial(self._run, endpoint, app)
+
+    async def _run(
+        self, endpoint: str, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        headers = _wanted(scope)
+        method = (headers.get("x-http-method-override") or str(scope["method"])).strip().upper()
+        answer = _Answer(send)
+        started = time.perf_counter()
+        if self._watcher is not None:
+            self._watcher.request_begun(endpoint, method)
+        try:
+            with ExitStack() as stack:
+                names = {"request_id": _request_id(headers)}
+                span = None
+                if self._tracer is not None:
+                    span = stack.enter_context(self._tracer.request(endpoint, method, headers))
+                    names["trace_id"] = span.trace_id
+                stack.enter_context(structlog.contextvars.bound_contextvars(**names))
+                await app(scope, receive, answer.send)
+                if span is not None:
+                    span.answered(answer.status)
+        except Exception:
+            answer.status = 500
+            raise
+        finally:
+            if self._watcher is not None:
+                seconds = time.perf_counter() - started
+                self._watcher.request_ended(endpoint, method, answer.status, seconds)
+
+
+class _Answer:
+    """Passes messages on and remembers the status."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = CLIENT_GONE
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
+def _wanted(scope: Scope) -> dict[str, str]:
+    return {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in scope["headers"]
+        if name in _WANTED
+    }
+
+
+def _request_id(headers: dict[str, str]) -> str:
+    """The proxy's or client's, if it is fit for a log line; else one of our own."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
