@@ -21,10 +21,11 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -75,7 +76,7 @@ TROUBLES = st.lists(
     ),
     max_size=10,
 )
-DISK_TROUBLES = st.lists(st.sampled_from([DiskTrouble.NONE, *DiskTrouble]), max_size=3)
+DISK_TROUBLES = st.lists(st.sampled_from([DiskTrouble.NONE, *DiskTrouble]), max_size=4)
 NODES = st.sampled_from(["a", "a", "a", "b"])
 WHICH = st.integers(0, 50)
 DISK = Disk()
@@ -108,6 +109,7 @@ class Attack(RuleBasedStateMachine):
 
     template: Path
     steps = 0
+    met: ClassVar[Counter[Trouble]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,6 +131,9 @@ class Attack(RuleBasedStateMachine):
         self.sessions = SqlStore.connect(f"sqlite:///{self.database}", synchronous="NORMAL")
         for name in ("a", "b"):
             self.nodes[name] = self._new_process(name)
+        for length, partial in [(2 * PART + 5, False), (7 * PART, False), (PART + 9, True)]:
+            self._create(length, 0, False, partial, "a", [], [])
+        Attack.steps -= 1
 
     def teardown(self) -> None:
         try:
@@ -158,6 +163,7 @@ class Attack(RuleBasedStateMachine):
                 self.folder / name,
                 clock=self.clock,
                 robbed=self.robbed,
+                met=Attack.met,
                 part_size=PART,
             )
 
@@ -210,6 +216,18 @@ class Attack(RuleBasedStateMachine):
         disk=DISK_TROUBLES,
     )
     def create(
+        self,
+        length: int,
+        first: int,
+        deferred: bool,
+        partial: bool,
+        node: str,
+        troubles: list[Trouble],
+        disk: list[DiskTrouble],
+    ) -> None:
+        self._create(length, first, deferred, partial, node, troubles, disk)
+
+    def _create(
         self,
         length: int,
         first: int,
@@ -273,6 +291,11 @@ class Attack(RuleBasedStateMachine):
         self._heard(client, done)
         if isinstance(done, ChecksumMismatch):
             assert self._offset(client) == before, "a body with a wrong checksum left something"
+
+    @rule(which=WHICH, size=st.integers(1, 2 * PART), disk=DISK_TROUBLES)
+    def patch_in_peace(self, which: int, size: int, disk: list[DiskTrouble]) -> None:
+        """Nothing but the disk may fail, so that uploads get on."""
+        self.patch(which, "a", size, 20, None, "none", [], disk)
 
     async def _patch(
         self,
@@ -404,7 +427,7 @@ class Attack(RuleBasedStateMachine):
         self.nodes[node].faults.dead = True
         self._bury()
 
-    @rule(hours=st.sampled_from([0.02, 2.0, 2.0, 25.0]))
+    @rule(hours=st.sampled_from([0.02, 0.02, 0.5, 2.0, 2.0, 2.0, 2.0, 25.0]))
     def time_passes(self, hours: float) -> None:
         self.clock.forward(timedelta(hours=hours))
 
@@ -578,4 +601,5 @@ def test_no_history_loses_a_byte() -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
-    sys.stdout.write(f"{Attack.steps} steps, seed {SEED}, disk faults {dict(DISK.met)}\n")
+    met = {str(kind): n for kind, n in (Attack.met + DISK.met).items() if kind != "none"}
+    sys.stdout.write(f"{Attack.steps} steps, seed {SEED}, faults met: {met}\n")

@@ -3,11 +3,12 @@
 It dies as a whole, at any call of any port, and leaves disk, database and store behind.
 """
 
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.support.faults import Faults, FaultyObjects, FaultySessions, FaultyTails
+from tests.support.faults import Faults, FaultyObjects, FaultySessions, FaultyTails, Trouble
 from tests.support.memory_store import MemoryStore
 from tests.support.reaping import GRACE, RETENTION, Clock
 from tusd_py.uploads.config import UploadConfig
@@ -40,12 +41,13 @@ class Process:
         *,
         clock: Clock,
         robbed: set[str],
+        met: Counter[Trouble],
         part_size: int,
     ) -> None:
         Process.count += 1
         self.name = name
         self.faults = Faults()
-        self.faults.robbed = robbed
+        self.faults.robbed, self.faults.met = robbed, met
         self.instance = str(Process.count)
         self.tails = NodeTails(folder, fsync=True)
         state: Any = FaultySessions(sessions, self.faults)

@@ -51,6 +51,7 @@ class Faults:
         self.plan: list[Trouble] = []
         self.dead = False
         self.calls = 0
+        self.met: Counter[Trouble] = Counter()
         self.robbed: set[str] = set()
         """Object keys that the store has lost something of."""
 
@@ -59,7 +60,9 @@ class Faults:
         if self.dead:
             raise Death
         self.calls += 1
-        return self.plan.pop(0) if self.plan else Trouble.NONE
+        trouble = self.plan.pop(0) if self.plan else Trouble.NONE
+        self.met[trouble] += 1
+        return trouble
 
     def die(self) -> Death:
         """The process ends here."""
