@@ -94,12 +94,12 @@ class Node:
             await asyncio.sleep(0.05)
 
     def _start_again(self) -> None:
-        with suppress(AssertionError):  # it has not been started
+        if self.server.started:
             self.server.kill()
             code = self.server.exit_code
             assert code is not None
             self.exits[code] += 1
-            if code < 0 and code != -signal.SIGKILL:
+            if code < 0 and -code not in {signal.SIGKILL, signal.SIGTERM}:
                 raise Broken(f"{self.name} crashed: {signal.Signals(-code).name}")
         self.server.start(wait=False)
 

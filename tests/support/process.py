@@ -219,6 +219,11 @@ class ServerProcess:
         """SIGCONT."""
         os.killpg(self.pid, signal.SIGCONT)
 
+    @property
+    def started(self) -> bool:
+        """Whether there is a process, perhaps one that has ended by itself."""
+        return self._process is not None
+
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
