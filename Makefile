@@ -21,14 +21,14 @@ WEB_SOURCES := $(WEB)/package.json $(WEB)/package-lock.json $(wildcard $(WEB)/*.
 NODE_CLIENTS := $(patsubst %/package-lock.json,%,$(wildcard tests/clients/*/package-lock.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup web page test chaos lint check format docs packages sbom bench bench-quick lock clean
+.PHONY: help run setup web page test chaos lint check format docs packages sbom bench bench-quick bench-load lock clean
 
 help:
 	@echo 'make run     start everything on this machine and say where the page is'
 	@echo 'make test    set up everything and run all tests'
 	@echo 'make check   formatting, lint, types, layers and unit tests'
 	@echo 'make setup   only set up; make web: only build the page; make format; make lock;'
-	@echo '             make bench; make bench-quick; make chaos; make clean'
+	@echo '             make bench; make bench-quick; make bench-load; make chaos; make clean'
 	@echo 'make docs    the documentation into site/; make packages: sdist and wheel into dist/;'
 	@echo '             make sbom: what they are made of, as CycloneDX'
 
@@ -95,6 +95,9 @@ bench: setup
 
 bench-quick: setup
 	$(BIN)/python -m bench.run --quick $(ARGS)
+
+bench-load: setup
+	$(BIN)/python -m bench.load $(ARGS)
 
 # Everything the tests and the program need, as the newest versions that Python 3.11 can have.
 lock:

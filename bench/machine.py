@@ -32,7 +32,12 @@ def cpu_s(pid: int) -> float:
 
 def peak_bytes(pid: int) -> int:
     """Peak resident memory, each process's own peak summed."""
-    return sum(map(_peak, tree(pid)))
+    return sum(_status(member, "VmHWM") for member in tree(pid))
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory now, summed over the tree."""
+    return sum(_status(member, "VmRSS") for member in tree(pid))
 
 
 def load_average() -> float:
@@ -59,9 +64,9 @@ def _stat(pid: int) -> list[str]:
     return text[text.rindex(")") + 2 :].split()
 
 
-def _peak(pid: int) -> int:
+def _status(pid: int, name: str) -> int:
     try:
-        return int(next(_lines(f"/proc/{pid}/status", "VmHWM"), "0 kB").split()[0]) * 1024
+        return int(next(_lines(f"/proc/{pid}/status", name), "0 kB").split()[0]) * 1024
     except OSError:
         return 0
 

@@ -233,16 +233,17 @@ def _rustus(cache: Path, port: int, folder: Path, _: Store) -> Launch:
     return Launch([*command, *(item for k, v in flags.items() for item in (f"--{k}", str(v)))])
 
 
-def servers(database: str | None = None) -> list[Server]:
-    """All of them, this project first. `database` is for this project."""
+def servers(database: str | None = None, settings: Mapping[str, str] | None = None) -> list[Server]:
+    """All of them, this project first. `database` and `settings` are for this project."""
+    own = dict(settings or {})
     boto = ("boto3", "uvicorn", "uvloop", "httptools")
     return [
-        Server("tusd-py", "tusd-py", _own_version, partial(_own, {}, database)),
+        Server("tusd-py", "tusd-py", _own_version, partial(_own, own, database)),
         Server(
             "tusd-py-fast",
             "tusd-py, fast",
             _own_version,
-            partial(_own, FAST, database),
+            partial(_own, FAST | own, database),
             note="without flushing tails, SQLite NORMAL: what was acknowledged survives a crash of"
             " the program, not of the machine",
         ),

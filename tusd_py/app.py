@@ -28,6 +28,7 @@ from tusd_py.http.auth import Authorize
 from tusd_py.http.authorizers import make_authorizers, make_signer
 from tusd_py.http.cors import Cors
 from tusd_py.http.download import Downloads
+from tusd_py.http.json_bodies import JsonBodies
 from tusd_py.http.locations import Locations, Sign
 from tusd_py.http.tus import TusEndpoint
 from tusd_py.maintenance import Maintenance, Parts
@@ -135,6 +136,7 @@ class Services:
             key_metadata=settings.idempotency_metadata,
             emit=self.telemetry.emit,
         )
+        self.json_bodies = JsonBodies(timeout_s=settings.body_idle_timeout.total_seconds())
         self.job_handlers: dict[str, Handler] = {
             promotion.KIND: self.direct.promoter.promote,
             **delivery.handlers(self.hooks.hooks, utc_now),
@@ -217,6 +219,8 @@ class Services:
     def begin_shutdown(self) -> None:
         """Running bodies end early, no new job begins. Returns at once."""
         self.engine.begin_shutdown()
+        self.tus.begin_shutdown()
+        self.json_bodies.begin_shutdown()
         self.maintenance.begin_shutdown()
 
     async def start(self) -> None:
@@ -289,6 +293,8 @@ class TusdApp(Starlette):
         serve: ASGIApp = self._services.tus if is_upload else super().__call__
         if is_upload or self._is_direct(_own_path(scope)):
             endpoint = "tus" if is_upload else "direct"
+            if not is_upload:
+                serve = self._services.json_bodies.around(serve)
             serve = self._services.observation.requests.around(endpoint, serve)
         if not self._services.hooks.hooks:
             await serve(scope, receive, send)
@@ -401,6 +407,7 @@ def upload_config(settings: Settings) -> UploadConfig:
         max_lifetime=settings.max_lifetime,
         tail_loss=settings.tail_loss,
         body_idle_timeout_s=settings.body_idle_timeout.total_seconds(),
+        min_body_rate=settings.min_body_rate,
         memory_budget=settings.memory_budget,
         owner_size_limited=settings.owner_max_bytes is not None,
     )

@@ -23,19 +23,20 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
+from tusd_py.http.connection import Requests
+from tusd_py.http.connections import ConnectionLimits, Connections, affordable
 from tusd_py.http.counted import CountedConnection
 from tusd_py.settings import Settings, SettingsError
 from tusd_py.telemetry import logs
 from tusd_py.telemetry.exposition import FOLDER_VARIABLE
+
+log = structlog.get_logger(__name__)
 
 SETTINGS_VARIABLE = "_TUSD_PY_SETTINGS"
 """Carries the settings to worker processes, as JSON. Not for people."""
 
 FACTORY = "tusd_py.server:create_application"
 BACKLOG = 2048
-KEEP_ALIVE_S = 75
-"""Longer than the 60 s after which common load balancers drop an idle connection: the side that
-sends requests should be the one that closes it."""
 WORKER_SILENCE_S = 60
 """A worker that does not answer its supervisor for so long is replaced."""
 
@@ -75,7 +76,7 @@ def _serve(settings: Settings) -> int:
             server_header=False,
             proxy_headers=False,
             backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_keep_alive=max(1, round(settings.keep_alive_timeout.total_seconds())),
             timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout.total_seconds())),
             timeout_worker_healthcheck=WORKER_SILENCE_S,
         )
@@ -109,9 +110,28 @@ def create_application() -> Starlette:
     settings = Settings.model_validate_json(os.environ[SETTINGS_VARIABLE])
     logs.configure(style=settings.log_format, level=settings.log_level)
     app = create_app(settings)
+    Requests.places = Connections(connection_limits(settings))
     call_before_shutdown(app.state.begin_shutdown)
     end_with_parent()
     return app
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """What clients may take of this process; says so when its open files do not suffice."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = affordable(settings.max_connections, files=files)
+    if most < settings.max_connections:
+        log.warning(
+            "fewer connections than max_connections: raise the limit of open files",
+            max_connections=most,
+            open_files=files,
+        )
+    return ConnectionLimits(
+        max_connections=most,
+        head_timeout_s=settings.head_timeout.total_seconds(),
+        keep_alive_timeout_s=settings.keep_alive_timeout.total_seconds(),
+        stall_timeout_s=settings.send_timeout.total_seconds(),
+    )
 
 
 def call_before_shutdown(hook: Callable[[], object]) -> None:

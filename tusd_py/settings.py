@@ -252,9 +252,12 @@ class Settings(BaseModel):
     """Every part but the last must have the same size (Cloudflare R2)."""
     max_size: Size | None = Field(default=None, ge=0)
     """The longest upload that is accepted. Default: what the store takes."""
-    memory_budget: Size = Field(default=256 * MIB, ge=16 * MIB)
+    memory_budget: Size = Field(default=64 * MIB, ge=16 * MIB)
     """Bytes of upload bodies that one process holds in memory, over all uploads. When they are
     spent, the server reads slower; larger parts are assembled on disk."""
+    max_connections: int = Field(default=4096, ge=1, le=1_000_000)
+    """Client connections of one process, less where the system allows too few open files (three
+    for each). Beyond them those that ask nothing are closed, and new ones get 503."""
 
     # -- Promises and times
     tail_fsync: bool = True
@@ -272,6 +275,18 @@ class Settings(BaseModel):
         default=timedelta(seconds=60), ge=timedelta(milliseconds=100)
     )
     """A request whose body does not move for this long is ended; what arrived is kept."""
+    min_body_rate: Size = Field(default=16, ge=0)
+    """A body that brings fewer bytes per second than this, over `body_idle_timeout`, is ended,
+    too."""
+    head_timeout: Duration = Field(default=timedelta(seconds=30), ge=timedelta(milliseconds=100))
+    """The headers of a request must be complete this long after its first byte."""
+    keep_alive_timeout: Duration = Field(
+        default=timedelta(seconds=75), ge=timedelta(milliseconds=100)
+    )
+    """A connection is closed this long after its last answer. Make it longer than the one of a
+    load balancer in front."""
+    send_timeout: Duration = Field(default=timedelta(seconds=60), ge=timedelta(milliseconds=100))
+    """A client that takes nothing of an answer for this long is cut off."""
     shutdown_timeout: Duration = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
     """Time that running requests get to end when the server is told to stop."""
 
@@ -568,7 +583,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "The server": ("host", "demo_page"),
     "State on this node": ("data_dir", "sqlite_synchronous"),
     "The store": ("s3_bucket", "s3_deadline_s"),
-    "Sizes and limits": ("part_size", "memory_budget"),
+    "Sizes and limits": ("part_size", "max_connections"),
     "Promises and times": ("tail_fsync", "shutdown_timeout"),
     "What runs beside the uploads": ("reap", "job_attempts"),
     "Uploads straight to the store": ("direct_uploads", "validator_url"),

@@ -40,6 +40,7 @@ KINDS = [
     json_errors.InvalidBody,
     json_errors.InvalidQuery,
     json_errors.BodyTooLarge,
+    json_errors.Overloaded,
 ]
 
 SPECIAL = {

@@ -1,10 +1,8 @@
 """Sends answers. The one place that writes to an ASGI connection for the tus endpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.types import Send
-
-from tusd_py.http.body import AsgiBody
 
 PROBLEM = "application/problem+json"
 
@@ -16,19 +14,22 @@ async def send_answer(
     content: bytes = b"",
     *,
     with_body: bool = True,
-    unread: AsgiBody | None = None,
+    drain: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """One whole answer. `with_body=False` is for HEAD. With `unread`, a request body that nobody
-    will read, the connection is closed, after as much of it as lets the client see the answer."""
+    """One whole answer. `with_body=False` is for HEAD.
+
+    With `drain` the connection is closed afterwards; it reads on in a request body that nobody
+    wants, so that the client sees the answer.
+    """
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     if status != 204:
         raw.append((b"content-length", str(len(content)).encode()))
-    if unread is not None:
+    if drain is not None:
         raw.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": raw})
     body = content if with_body and status != 204 else b""
-    if unread is not None:
+    if drain is not None:
         await send({"type": "http.response.body", "body": body, "more_body": True})
-        await unread.drain()
+        await drain()
         body = b""
     await send({"type": "http.response.body", "body": body})

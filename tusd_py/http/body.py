@@ -1,17 +1,11 @@
 """The body of an ASGI request as `uploads.body.BodyReader`."""
 
-import asyncio
 from collections.abc import MutableMapping
 from typing import Any, Protocol
 
 from starlette.types import Receive, Scope
 
 from tusd_py.uploads.body import ClientGone
-
-_DRAIN_SIZE = 32 * 1024 * 1024
-_DRAIN_S = 3.0
-"""What is still read and dropped of a refused body: a client that only sends until it has sent
-all would otherwise see a broken connection and not the answer."""
 
 TRAILERS = "tusd_py.trailers"
 """ASGI extension of `tusd_py.http.connection`: the list `fields` receives the trailers. Elsewhere
@@ -96,13 +90,3 @@ class AsgiBody:
             if key.lower() == wanted:
                 return value.decode("latin-1")
         return None
-
-    async def drain(self) -> None:
-        """Reads a little more of a body nobody wants, and drops it."""
-        left = _DRAIN_SIZE
-        try:
-            async with asyncio.timeout(_DRAIN_S):
-                while left > 0 and not self.ended:
-                    left -= len(await self.read())
-        except (TimeoutError, ClientGone):
-            return

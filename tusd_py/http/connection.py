@@ -1,15 +1,15 @@
 """The HTTP/1.1 connection under uvicorn: what its parser leaves to the one who uses it.
 
-Owns three things below ASGI. A head, trailer or chunk extension without end is refused instead of
-collected. Trailers are kept apart from the headers: they may arrive before the application has
-looked at these, and would be taken for them (RFC 9110, section 6.5.1). And a body of known length
-goes past the parser, straight into the memory its reader names.
+Owns four things below ASGI. A head, trailer or chunk extension without end is refused instead of
+collected; so is a queue of requests without end. Trailers are kept apart from the headers: they
+may arrive before the application has looked at these, and would be taken for them (RFC 9110,
+section 6.5.1). A body of known length goes past the parser, straight into the memory its reader
+names. And `connections`, which says what a client may take of the process, hears what happens.
 """
 
 import asyncio
-import json
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httptools
 from uvicorn.config import Config
@@ -18,21 +18,26 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from tusd_py.http.body import INFLOW, TRAILERS
+from tusd_py.http.connections import Connections, raw_problem
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 MAX_HEAD_SIZE = 256 * 1024
 """Bytes of one head: room for a final upload that names 1000 partial ones by absolute URLs."""
+MAX_PIPELINED = 16
+"""Requests that may wait behind the one being served."""
 
 _READ_SIZE = 256 * 1024
 """Bytes read at once where nobody names a place for them."""
 
-_DETAIL = f"the headers have more than {MAX_HEAD_SIZE} bytes"
-_BODY = json.dumps({"status": 431, "code": "headers_too_large", "detail": _DETAIL}).encode()
-_REFUSAL = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-type: application/problem+json\r\n"
-    b"content-length: %d\r\n"
-    b"connection: close\r\n\r\n%b" % (len(_BODY), _BODY)
+_HEAD_TOO_LARGE = raw_problem(
+    "431 Request Header Fields Too Large",
+    "headers_too_large",
+    f"the headers have more than {MAX_HEAD_SIZE} bytes",
 )
+_HEAD_TOO_SLOW = raw_problem("408 Request Timeout", "head_timeout", "the headers came too slowly")
+_INVALID = raw_problem("400 Bad Request", "invalid_request", "this is no HTTP/1.1 request")
 
 _scratch = memoryview(bytearray(_READ_SIZE))
 """One for all connections of a process: nothing stays in it between two callbacks of the loop."""
@@ -88,8 +93,15 @@ class Inflow:
         cycle.message_event.set()
 
 
+class TooManyPipelined(Exception):
+    """Ends the parsing of what a client sent."""
+
+
 class Requests(HttpToolsProtocol):
     """The requests of one connection, as the parser finds them."""
+
+    places: ClassVar[Connections | None] = None
+    """Set before the process serves; None is no limits."""
 
     inflow: Inflow | None = None
     """The body whose bytes go past the parser."""
@@ -98,6 +110,35 @@ class Requests(HttpToolsProtocol):
     _fruitful = False
     _sized: Inflow | None = None
     """The body that the parser is in, if its length is known."""
+    _head_begun = False
+    _served: RequestResponseCycle | None = None
+    deadline = 0.0
+    unsent = 0
+    unsent_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        if self.places is None or self.places.admit(self, transport):
+            super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end, from whichever side."""
+        if self.transport is None:  # it was refused
+            return
+        if self.places is not None:
+            self.places.closed(self)
+        served = self._served
+        if served is not None and served is not self.cycle and not served.response_complete:
+            # With requests queued behind it, uvicorn tells only the last of them.
+            served.disconnected = True
+            served.message_event.set()
+        super().connection_lost(exc)
+
+    def give_up(self) -> None:
+        """No head came in time."""
+        if self._head_begun and not self.transport.is_closing():
+            self.transport.write(_HEAD_TOO_SLOW)
+        self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Bytes for the parser."""
@@ -106,13 +147,36 @@ class Requests(HttpToolsProtocol):
         self._barren = 0 if self._fruitful else self._barren + len(data)
         if self._barren > MAX_HEAD_SIZE and not self.transport.is_closing():
             if self.cycle is None or self.cycle.response_complete:
-                self.transport.write(_REFUSAL)
+                self.transport.write(_HEAD_TOO_LARGE)
             self.transport.close()
         self.inflow = self._sized
 
+    def send_400_response(self, msg: str) -> None:
+        """What came is no request. No answer where it would be taken for another request's."""
+        served = self._served
+        if (
+            served is None
+            or served.response_complete
+            or (served is self.cycle and not served.response_started)
+        ):
+            self.transport.write(_INVALID)
+        self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        self._head_begun = True
+        if self.places is not None:
+            self.places.begins(self)
+
     def on_headers_complete(self) -> None:
         """The application's task is made here, and runs when all bytes at hand are parsed."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise TooManyPipelined
         self._fruitful = True
+        self._head_begun = False
+        if self.places is not None:
+            self.places.serves(self)
         super().on_headers_complete()
         extensions: dict[str, Any] = {}
         length = None if self.parser.should_upgrade() else _content_length(self.headers)
@@ -144,6 +208,17 @@ class Requests(HttpToolsProtocol):
             with suppress(AttributeError):  # as uvicorn does, for older parsers
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             self.on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer's end. Of a body that nobody read, the rest must come in time, too."""
+        queued = bool(self.pipeline)
+        super().on_response_complete()
+        if self.places is not None and not queued and not self.transport.is_closing():
+            self.places.waits(self, self.places.limits.keep_alive_timeout_s)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
 
 
 class Connection(asyncio.BufferedProtocol):

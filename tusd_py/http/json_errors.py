@@ -15,3 +15,7 @@ class InvalidQuery(Exception):
 
 class BodyTooLarge(Exception):
     """The body is longer than any sensible request."""
+
+
+class Overloaded(Exception):
+    """There are too many such requests at the moment."""

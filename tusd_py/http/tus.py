@@ -6,6 +6,7 @@ Translates requests into the frozen values of `protocol` and answers back. No tu
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import structlog
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from tusd_py.http.auth import Action, Authorize, Forbidden, Grant
 from tusd_py.http.body import AsgiBody
 from tusd_py.http.cors import METHODS, Cors
 from tusd_py.http.download import Downloads
+from tusd_py.http.drain import Drains
 from tusd_py.http.errors import INTERNAL, RETRY_AFTER_S, failure_of, headers_of, problem
 from tusd_py.http.locations import Locations
 from tusd_py.protocol import headers as grammar
@@ -55,7 +57,7 @@ class Exchange:
 
 
 class TusEndpoint:
-    """Routes by method. Holds no state of its own."""
+    """Routes by method."""
 
     def __init__(
         self,
@@ -76,12 +78,17 @@ class TusEndpoint:
         self._authorize = authorize
         self._key_metadata = key_metadata
         self._emit = emit
+        self._drains = Drains()
         self._handlers: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             "HEAD": self._head,
             "PATCH": self._patch,
             "DELETE": self._delete,
             "GET": self._get,
         }
+
+    def begin_shutdown(self) -> None:
+        """Nothing is read any more of bodies that were refused."""
+        self._drains.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI; `scope["path"]` must be the base path or lie below it."""
@@ -158,8 +165,8 @@ class TusEndpoint:
             expires=_expires(session),
             crc32=session.crc32,
         )
-        unread = exchange.body if repeated and _has_unread(exchange) else None
-        await self._answer(exchange, 201, headers, unread=unread)
+        refused_body = repeated and _has_unread(exchange)
+        await self._answer(exchange, 201, headers, refused_body=refused_body)
 
     async def _create(
         self, exchange: Exchange, request: CreateRequest, grant: Grant, key: CreationKey | None
@@ -231,7 +238,7 @@ class TusEndpoint:
         content: bytes = b"",
         *,
         cors: bool = True,
-        unread: AsgiBody | None = None,
+        refused_body: bool = False,
     ) -> None:
         headers = dict((_TUS, _NOSNIFF)) | headers
         if cors:
@@ -242,7 +249,7 @@ class TusEndpoint:
             headers,
             content,
             with_body=exchange.scope["method"] != "HEAD",
-            unread=unread,
+            drain=partial(self._drains.drain, exchange.body) if refused_body else None,
         )
 
     async def _refuse(self, exchange: Exchange, error: Exception) -> None:
@@ -269,8 +276,8 @@ class TusEndpoint:
         if status == 405:
             headers["Allow"] = METHODS
         headers |= {"Content-Type": PROBLEM, "Cache-Control": "no-store"}
-        unread = exchange.body if _has_unread(exchange) else None
-        await self._answer(exchange, status, headers, problem(error, failure), unread=unread)
+        content = problem(error, failure)
+        await self._answer(exchange, status, headers, content, refused_body=_has_unread(exchange))
 
 
 def _has_unread(exchange: Exchange) -> bool:

@@ -127,6 +127,11 @@ class Appender:
         """Loop time since when the client has sent nothing; None while we do not read."""
         return self.last_activity if self._reading else None
 
+    @property
+    def received(self) -> int:
+        """The offset behind the last byte received."""
+        return self._slicer.offset
+
     async def run(self) -> UploadSession:
         """Reads the body to its end, or to the first reason to stop.
 

@@ -34,6 +34,31 @@ class BodyReader(Protocol):
         ...
 
 
+class Begun:
+    """A body whose first bytes have been read already."""
+
+    def __init__(self, first: bytes, reader: BodyReader) -> None:
+        self._first = first
+        self._reader = reader
+
+    async def read(self) -> bytes:
+        """See `BodyReader`. Raises: ClientGone."""
+        first, self._first = self._first, b""
+        return first or await self._reader.read()
+
+    async def read_into(self, room: memoryview) -> int:
+        """See `BodyReader`."""
+        return 0 if self._first else await self._reader.read_into(room)
+
+    def withdraw(self) -> None:
+        """See `BodyReader`."""
+        self._reader.withdraw()
+
+    def trailer(self, name: str) -> str | None:
+        """See `BodyReader`."""
+        return self._reader.trailer(name)
+
+
 class Stop(StrEnum):
     """Why no more of a body is read."""
 

@@ -28,6 +28,8 @@ class UploadConfig:
     max_lifetime: timedelta = timedelta(days=7)
     """No unfinished upload outlives this, however busy."""
     body_idle_timeout_s: float = 60.0
+    min_body_rate: int = 0
+    """Bytes per second, over `body_idle_timeout_s`, below which a body counts as idle."""
     tail_loss: Literal["fail", "rewind"] = "fail"
     """What to do when acknowledged bytes are not on this node; see `guard`."""
     parts_in_flight: int = 4

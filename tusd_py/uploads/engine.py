@@ -26,7 +26,7 @@ from tusd_py.telemetry.events import Event
 from tusd_py.telemetry.stages import Stages
 from tusd_py.uploads import concatenation
 from tusd_py.uploads.appender import Appender, AppendTools
-from tusd_py.uploads.body import BodyReader, Interrupted, Stop
+from tusd_py.uploads.body import Begun, BodyReader, Interrupted, Stop
 from tusd_py.uploads.completion import EMPTY, Finisher
 from tusd_py.uploads.concatenation import Concatenator
 from tusd_py.uploads.config import UploadConfig
@@ -79,7 +79,9 @@ class UploadEngine:
         self._terminator = Terminator(sessions, objects, tails, now)
         self._finisher = Finisher(sessions, objects, self._terminator, now, stages)
         self._concatenator = Concatenator(sessions, objects, self._finisher, config.limits, stages)
-        self._watch = Watch(idle_timeout_s=config.body_idle_timeout_s)
+        self._watch = Watch(
+            idle_timeout_s=config.body_idle_timeout_s, min_rate=config.min_body_rate
+        )
         self._tools = AppendTools(
             config=config,
             objects=objects,
@@ -138,11 +140,12 @@ class UploadEngine:
     ) -> UploadSession:
         """Creation, Creation With Upload, Concatenation: the upload after its body, if any.
 
-        A body that could only partly be stored gives an upload with a smaller offset.
+        A body that could only partly be stored gives an upload with a smaller offset; one that
+        never begins gives none.
         `max_size`: the most bytes it may ever have, where the grant limits it. `key`: creating with
         it again raises CreationRepeated, see `created`. `profile`: None for the default one.
         Raises: QuotaExceeded, CreationRepeated, SizeExceeded, NotConcatenable, ChecksumMismatch and
-        FileChecksumMismatch (nothing is left), Unavailable.
+        FileChecksumMismatch (nothing is left), Unavailable, Interrupted, ClientGone.
         """
         if request.concat.final:
             return await self._create_final(request, owner, max_size, profile, key)
@@ -161,6 +164,8 @@ class UploadEngine:
             await self._sessions.create(session, asset)
             return session
         self._refuse_when_closing()
+        if not request.body.is_empty:
+            reader = Begun(await self._watch.read(reader), reader)
         session = self._with_lease(session)
         await self._sessions.create(session, asset)
         if self.config.owner_size_limited and request.length is None and owner is not None:
@@ -318,7 +323,7 @@ class UploadEngine:
         except SessionUnknown as error:
             raise UploadNotFound("there is no such upload") from error
         # The body of an upload that was complete before has not been read.
-        if not request.body.is_empty and await reader.read():
+        if not request.body.is_empty and await self._watch.read(reader):
             raise SizeExceeded("the upload has all its bytes already")
         return session
 

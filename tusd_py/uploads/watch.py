@@ -3,26 +3,39 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from tusd_py.uploads.appender import Appender
-from tusd_py.uploads.body import Stop
+from tusd_py.uploads.body import BodyReader, Interrupted, Stop
+from tusd_py.uploads.deadlines import Deadlines
 
 _EVERY_S = 0.5
+
+
+@dataclass(slots=True)
+class _Mark:
+    """Where a body was when it last had moved far enough."""
+
+    received: int
+    at: float
 
 
 class Watch:
     """One task for all appenders of the process; it runs only while there are any."""
 
-    def __init__(self, *, idle_timeout_s: float) -> None:
+    def __init__(self, *, idle_timeout_s: float, min_rate: int = 0) -> None:
         self._idle_timeout_s = idle_timeout_s
-        self._appenders: set[Appender] = set()
+        self._step = min_rate * idle_timeout_s
+        """Bytes that a body must bring in the idle time-out."""
+        self._appenders: dict[Appender, _Mark] = {}
+        self._deadlines = Deadlines()
         self._task: asyncio.Task[None] | None = None
         self.closing = False
 
     @contextmanager
     def over(self, appender: Appender) -> Iterator[None]:
         """Watches the appender while it runs."""
-        self._appenders.add(appender)
+        self._appenders[appender] = _Mark(appender.received, asyncio.get_running_loop().time())
         if self.closing:
             appender.stop(Stop.SHUTDOWN)
         if self._task is None:
@@ -30,7 +43,20 @@ class Watch:
         try:
             yield
         finally:
-            self._appenders.discard(appender)
+            del self._appenders[appender]
+
+    async def read(self, reader: BodyReader) -> bytes:
+        """The next bytes of a body that no appender reads.
+
+        Raises: Interrupted, when they do not come in time or the server ends; ClientGone.
+        """
+        if self.closing:
+            raise Interrupted(Stop.SHUTDOWN)
+        try:
+            async with self._deadlines.within(self._idle_timeout_s):
+                return await reader.read()
+        except TimeoutError:
+            raise Interrupted(Stop.SHUTDOWN if self.closing else Stop.IDLE) from None
 
     @property
     def active(self) -> int:
@@ -42,6 +68,7 @@ class Watch:
         self.closing = True
         for appender in list(self._appenders):
             appender.stop(Stop.SHUTDOWN)
+        self._deadlines.expire()
 
     async def aclose(self) -> None:
         """Ends the task."""
@@ -54,10 +81,16 @@ class Watch:
         while self._appenders:
             await asyncio.sleep(_EVERY_S)
             now = asyncio.get_running_loop().time()
-            for appender in list(self._appenders):
-                since = appender.idle_since
-                if since is not None and now - since > self._idle_timeout_s:
+            for appender, mark in list(self._appenders.items()):
+                if self._stands_still(appender, mark, now):
                     appender.stop(Stop.IDLE)
                 else:
                     await appender.spill_if_stale(now)
         self._task = None
+
+    def _stands_still(self, appender: Appender, mark: _Mark, now: float) -> bool:
+        """Whether the client sends nothing, or next to nothing. What we hold up is not counted."""
+        since = appender.idle_since
+        if since is None or appender.received - mark.received >= max(1, self._step):
+            mark.received, mark.at = appender.received, now
+        return since is not None and now - min(since, mark.at) > self._idle_timeout_s
