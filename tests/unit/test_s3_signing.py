@@ -6,15 +6,21 @@ import hashlib
 import zlib
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import boto3
 import pytest
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
+from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tusd_storage.records import Body
+from tusd_storage.s3 import sigv4
 from tusd_storage.s3.client import make_client
 from tusd_storage.s3.config import S3Config
 from tusd_storage.s3.signing import Signer
@@ -27,8 +33,7 @@ BODY = Body(segments=(DATA,), size=len(DATA), crc32=zlib.crc32(DATA))
 
 @pytest.fixture(autouse=True)
 def steady(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same time for every signature, and nothing from the environment."""
-    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_: NOW)
+    """Nothing from the environment."""
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_USE_DUALSTACK_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
 
@@ -42,7 +47,8 @@ def signed(config: S3Config, bucket: str = "bucket", **options: Any) -> Request:
     session = session_of(options.pop("token", None))
     client = make_client(config, session, endpoint=config.endpoint, connections=1)
     try:
-        signer = Signer(client, session.get_credentials, config.checksum)
+        now = options.pop("now", NOW)
+        signer = Signer(client, session.get_credentials, config.checksum, now=lambda: now)
         return signer.put(bucket, options.pop("key", "a b/ü"), BODY, **options)
     finally:
         client.close()
@@ -116,17 +122,53 @@ def test_an_endpoint_from_the_environment_is_addressed_by_path(
 
 @pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:9000", "https://s3.example:8443"])
 @pytest.mark.parametrize("token", [None, "session/token+="])
-def test_the_signature_is_botocores(
-    endpoint: str | None, token: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_signature_is_botocores(endpoint: str | None, token: str | None) -> None:
     theirs = sent_by_botocore(endpoint, token)
     then = datetime.strptime(theirs["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_: then)
     query = {"partNumber": "7", "uploadId": "a/b+c=="}
-    request = signed(S3Config(endpoint=endpoint, checksum="none"), token=token, query=query)
+    config = S3Config(endpoint=endpoint, checksum="none")
+    request = signed(config, token=token, query=query, now=then)
     ours = {name.lower(): value for name, value in request.headers}
     assert ours["authorization"] == theirs["authorization"]
     assert ours.get("x-amz-security-token") == theirs.get("x-amz-security-token") == token
+
+
+@given(
+    key=st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), min_size=1, max_size=20),
+    query=st.dictionaries(st.from_regex(r"\A[a-zA-Z-]{1,8}\Z"), st.text(max_size=10), max_size=3),
+    headers=st.dictionaries(
+        st.from_regex(r"\Ax-amz-meta-[a-z]{1,6}\Z"),
+        st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20),
+        max_size=4,
+    ),
+    token=st.none() | st.from_regex(r"\A[A-Za-z0-9+/=]{1,20}\Z"),
+)
+def test_any_request_is_signed_as_botocore_signs_it(
+    key: str, query: dict[str, str], headers: dict[str, str], token: str | None
+) -> None:
+    credentials = ReadOnlyCredentials("AKIDEXAMPLE", "secret", token)
+    path = "/bucket/" + quote(key, safe="/~")
+    encoded = {name: quote(value, safe="-_.~") for name, value in query.items()}
+    request = AWSRequest(
+        method="PUT",
+        url="https://s3.example:8443" + path + "?" + "&".join(map("=".join, encoded.items())),
+        headers={"Host": "s3.example:8443", **headers},
+    )
+    request.context["client_config"] = Config(s3={"payload_signing_enabled": False})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.auth.get_current_datetime", lambda *_: NOW)
+        S3SigV4Auth(credentials, "s3", "eu-central-1").add_auth(request)
+    ours = sigv4.sign(
+        "PUT",
+        path,
+        encoded,
+        {"Host": "s3.example:8443", **headers},
+        credentials=credentials,
+        region="eu-central-1",
+        service="s3",
+        now=NOW,
+    )
+    assert ours["Authorization"] == request.headers["Authorization"]
 
 
 def sent_by_botocore(endpoint: str | None, token: str | None) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Signed PUT requests, as botocore would have sent them, without their bodies.
 
-Owns the address and the signature of PutObject and UploadPart. Both are botocore's: the address
+Owns the address and the signature of PutObject and UploadPart. The address is botocore's: that
 of a bucket is learnt from a request that botocore prepares and that is never sent, so regions, path
-and virtual-host style, dual stack and access points come out as for every other call; the signature
-is made by its own SigV4 signer. Knows no sockets.
+and virtual-host style, dual stack and access points come out as for every other call. Knows no
+sockets.
 """
 
 import base64
@@ -11,17 +11,17 @@ import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSPreparedRequest, AWSRequest, AWSResponse
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
-from botocore.config import Config
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
 
 from tusd_storage.records import Body, FileRange
+from tusd_storage.s3 import sigv4
 from tusd_storage.s3.config import Checksum
 from tusd_storage.s3.fields import crc32_text
 from tusd_storage.s3.transmit import read_file
@@ -30,8 +30,6 @@ from tusd_storage.s3.wire import Origin, Request
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_UNSIGNED = Config(s3={"payload_signing_enabled": False})
-"""Hashing the body with SHA-256 would cost more than sending it; its CRC-32 is signed instead."""
 _PROBE_KEY = "k"
 _EVENT = "before-send.s3.UploadPart"
 """What a handler of it returns is taken for the store's answer, and nothing is sent."""
@@ -52,11 +50,17 @@ class Signer:
     """Makes requests. Thread-safe."""
 
     def __init__(
-        self, client: "S3Client", credentials: Callable[[], Credentials | None], checksum: Checksum
+        self,
+        client: "S3Client",
+        credentials: Callable[[], Credentials | None],
+        checksum: Checksum,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
         self._credentials = credentials
         self._checksum = checksum
+        self._now = now
         self._addresses: dict[str, _Address] = {}
         self._lock = threading.Lock()
         client.meta.events.register_first(_EVENT, _keep_back)  # type: ignore[arg-type]
@@ -75,26 +79,26 @@ class Signer:
         Raises: what botocore raises, e.g. NoCredentialsError; transmit.BodyTooShort.
         """
         address = self._address(bucket)
-        target = address.path + quote(key, safe="/~")
-        if query:
-            target += "?" + "&".join(f"{k}={quote(v, safe='-_.~')}" for k, v in query.items())
-        signed = AWSRequest(
-            method="PUT",
-            url=f"{address.origin.scheme}://{address.origin.authority}{target}",
-            headers={
+        path = address.path + quote(key, safe="/~")
+        encoded = {name: quote(value, safe="-_.~") for name, value in (query or {}).items()}
+        # Hashing the body with SHA-256 would cost more than sending it; its CRC-32 is signed.
+        signed = sigv4.sign(
+            "PUT",
+            path,
+            encoded,
+            {
                 "Host": address.origin.authority,
                 **(headers or {}),
                 **_checksum_headers(self._checksum, body),
             },
+            credentials=self._frozen(),
+            region=address.region,
+            service=address.service,
+            now=self._now(),
         )
-        signed.context["client_config"] = _UNSIGNED
-        S3SigV4Auth(self._frozen(), address.service, address.region).add_auth(signed)
-        return Request(
-            address.origin,
-            "PUT",
-            target,
-            [*signed.headers.items(), ("Content-Length", str(body.size))],
-        )
+        signed["Content-Length"] = str(body.size)
+        target = f"{path}?{'&'.join(map('='.join, encoded.items()))}" if encoded else path
+        return Request(address.origin, "PUT", target, list(signed.items()))
 
     def _frozen(self) -> ReadOnlyCredentials:
         credentials = self._credentials()

@@ -10,8 +10,9 @@ import select
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
+
+import httptools
 
 from tusd_storage.records import FileRange, Segment
 
@@ -21,8 +22,9 @@ SENDFILE_CHUNK = 1 << 30
 """Linux sends at most 2 GiB at a time."""
 BUFFERS_AT_ONCE = 64
 """For one `sendmsg`; systems allow 1024, and a socket's buffer holds fewer."""
+READ_SIZE = 16 * 1024
 MAX_ANSWER = 64 * 1024
-"""Bytes read of an answer's body; a connection with more to come is not used again."""
+"""Bytes read of an answer; a connection with more to come is not used again."""
 
 
 class BodyTooShort(Exception):
@@ -56,12 +58,83 @@ def read_answer(connection: socket.socket) -> tuple[Answer, bool]:
 
     Raises: OSError, http.client.HTTPException.
     """
-    with closing(http.client.HTTPResponse(connection, method="PUT")) as response:
-        response.begin()
-        body = response.read(MAX_ANSWER)
-        complete = not response.read(1)
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, headers, body), complete and not response.will_close
+    reading = _Reading()
+    try:
+        while not reading.complete:
+            data = connection.recv(READ_SIZE)
+            if not data:
+                reading.ended()
+            reading.feed(data)
+    except httptools.HttpParserError as error:
+        raise http.client.HTTPException(f"the answer is no HTTP: {error}") from error
+    return Answer(reading.status, reading.headers, bytes(reading.body)), reading.reusable
+
+
+class _Reading:
+    """An answer as its parser finds it. Interim answers (1xx) are passed over."""
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._received = 0
+        self._in_body = False
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = bytearray()
+        self.complete = False
+        """Whether as much is known as anybody wants to know."""
+        self.reusable = False
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of the answer."""
+        self._received += len(data)
+        if self._received > MAX_ANSWER:
+            if not self._in_body:
+                raise http.client.HTTPException("the head of the answer does not end")
+            self.complete = True
+        if data:
+            self._parser.feed_data(data)
+        if self.complete and self._received > MAX_ANSWER:
+            self.reusable = False
+
+    def ended(self) -> None:
+        """The connection has. Raises, unless that is the end of the answer."""
+        if not self._received:
+            raise http.client.RemoteDisconnected(
+                "the store closed the connection and said nothing"
+            )
+        sized = "content-length" in self.headers or "transfer-encoding" in self.headers
+        if not self._in_body or sized:
+            raise http.client.IncompleteRead(bytes(self.body))
+        self.complete = True
+
+    def on_message_begin(self) -> None:
+        """A second one on the same connection is nobody's answer."""
+        self.reusable = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser's callback."""
+        if not self.complete:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            self.headers[key] = text
+
+    def on_headers_complete(self) -> None:
+        """The parser's callback."""
+        if not self.complete:
+            self.status = self._parser.get_status_code()
+            self._in_body = self.status >= 200
+
+    def on_body(self, body: bytes) -> None:
+        """The parser's callback."""
+        if not self.complete:
+            self.body += body
+
+    def on_message_complete(self) -> None:
+        """The parser's callback."""
+        if self._in_body and not self.complete:
+            self.complete = True
+            self.reusable = self._parser.should_keep_alive()
+        else:
+            self.headers.clear()
 
 
 def read_file(segment: FileRange) -> Iterator[bytes]:
