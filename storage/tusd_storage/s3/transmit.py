@@ -99,9 +99,7 @@ class _Reading:
     def ended(self) -> None:
         """The connection has. Raises, unless that is the end of the answer."""
         if not self._received:
-            raise http.client.RemoteDisconnected(
-                "the store closed the connection and said nothing"
-            )
+            raise http.client.RemoteDisconnected("the store closed the connection and said nothing")
         sized = "content-length" in self.headers or "transfer-encoding" in self.headers
         if not self._in_body or sized:
             raise http.client.IncompleteRead(bytes(self.body))
