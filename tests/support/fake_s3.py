@@ -131,7 +131,8 @@ class FakeS3:
         self._thread.start()
 
     def fail(self, operation: str, *faults: Fault) -> None:
-        """The next requests of this operation meet these faults in turn."""
+        """The next requests of this operation meet these faults in turn. `UploadPart 2` stands for
+        those of part 2 alone."""
         self._faults.setdefault(operation, deque()).extend(faults)
 
     def heal(self) -> None:
@@ -143,12 +144,12 @@ class FakeS3:
         with self.arrived:
             assert self.arrived.wait_for(lambda: self.seen[operation] >= count, HANG_LIMIT_S)
 
-    def take(self, operation: str) -> Fault:
+    def take(self, operation: str, part_number: str = "") -> Fault:
         """The next fault for a request that has just arrived."""
         with self.arrived:
             self.seen[operation] += 1
             self.arrived.notify_all()
-            queue = self._faults.get(operation)
+            queue = self._faults.get(f"{operation} {part_number}", self._faults.get(operation))
             fault = queue.popleft() if queue else None
             if fault is not None:
                 self.met.append((operation, fault))
@@ -216,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         operation = operation_of(self.command, self.path, self.headers)
         self.server.fake.last[operation] = (self.path, self.headers)
-        fault = self.server.fake.take(operation)
+        fault = self.server.fake.take(operation, part_number_of(self.path))
         length = int(self.headers.get("Content-Length") or 0)
         match fault:
             case Early(status, code):
@@ -227,7 +228,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.rfile.read(min(after, length))
                 self._reset()
                 return
-        body = self.rfile.read(length)
+        chunked = "chunked" in self.headers.get("Transfer-Encoding", "")
+        body = b"".join(self._chunks()) if chunked else self.rfile.read(length)
         match fault:
             case Answer(status, _, _, executed):
                 if executed:
@@ -260,6 +262,18 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = self.close_connection or fault == CloseAfter()
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve
+
+    def _chunks(self) -> Iterator[bytes]:
+        """A chunked body as it came, framing included, to be passed on as it is."""
+        size = -1
+        while size:
+            line = self.rfile.readline()
+            size = int(line.partition(b";")[0], 16)
+            yield line
+            yield self.rfile.read(size + 2) if size else b""
+        while (line := self.rfile.readline()) not in {b"\r\n", b""}:
+            yield line
+        yield b"\r\n"
 
     def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         upstream = self.server.fake.upstream
@@ -297,6 +311,11 @@ class _Handler(BaseHTTPRequestHandler):
         linger = struct.pack("ii", 1, 0)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.connection.close()
+
+
+def part_number_of(target: str) -> str:
+    """`partNumber` of a request; empty without one."""
+    return parse_qs(urlsplit(target).query).get("partNumber", [""])[0]
 
 
 def operation_of(method: str, target: str, headers: Message) -> str:

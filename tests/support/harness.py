@@ -139,11 +139,12 @@ class Node:
         limits: StoreLimits | None = None,
         ttl: timedelta = timedelta(seconds=15),
         now: Callable[[], datetime] = utc_now,
+        fsync: bool = False,
         **config: object,
     ) -> None:
         self.sessions = sessions
         self.objects = objects
-        self.tails = NodeTails(folder, fsync=False)
+        self.tails = NodeTails(folder, fsync=fsync)
         self.leases = LeaseManager(
             sessions,
             node=name,
