@@ -21,7 +21,7 @@ WEB_SOURCES := $(WEB)/package.json $(WEB)/package-lock.json $(wildcard $(WEB)/*.
 NODE_CLIENTS := $(patsubst %/package-lock.json,%,$(wildcard tests/clients/*/package-lock.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup web page test chaos lint check format docs packages sbom bench bench-quick bench-load lock clean
+.PHONY: help run setup web page test chaos lint check format docs packages sbom bench bench-quick bench-load bench-reliability lock clean
 
 help:
 	@echo 'make run     start everything on this machine and say where the page is'
@@ -92,6 +92,9 @@ sbom: setup
 # ARGS="--only A,H --servers tusd-py,node --rounds 5"; --help tells the rest.
 bench: setup
 	$(BIN)/python -m bench.run $(ARGS)
+
+bench-reliability: setup
+	$(BIN)/python -m bench.reliability.run $(ARGS)
 
 bench-quick: setup
 	$(BIN)/python -m bench.run --quick $(ARGS)
