@@ -28,7 +28,7 @@ from tusd_py.units import parse_size, show_duration, show_size
 
 REFUSED = 2
 INTERRUPTED = 130
-OPERATIONS = ("reap", "work", "jobs", "doctor", "sign")
+OPERATIONS = ("reap", "work", "jobs", "doctor", "sign", "import_tusd")
 """Commands for operators: the modules of `tusd_py.commands`."""
 
 
@@ -76,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_flags(sub)
     for name in OPERATIONS:
         operation = import_module(f"tusd_py.commands.{name}")
-        sub = _add_command(commands, name, operation.TEXT)
+        sub = _add_command(commands, name.replace("_", "-"), operation.TEXT)
         operation.add_arguments(sub)
         own = [action.dest for action in sub._actions if action.dest != "help"]
         sub.set_defaults(command=partial(_operate, operation.run), own=own)

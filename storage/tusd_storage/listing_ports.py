@@ -4,6 +4,7 @@ Same rules as in `ports`: async, short transactions, only the taxonomy of `error
 keyset pages: stable while rows come and go, and as fast at the end as at the beginning.
 """
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -58,6 +59,14 @@ class SessionListing(Protocol):
 
         They never expire: whoever was finishing them is gone, and somebody has to go on.
         """
+        ...
+
+
+class KeyListing(Protocol):
+    """The keys of a bucket, for `tusd-py import-tusd`; serving uploads lists no objects."""
+
+    def list_keys(self, bucket: str, prefix: str) -> AsyncGenerator[str, None]:
+        """Every key under the prefix, page by page; in byte order where the store keeps to S3."""
         ...
 
 

@@ -287,7 +287,7 @@ class ObjectStore(Protocol):
         ...
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> list[Part]:
-        """What the store says it has; never the truth about an upload (crc32 is None).
+        """What the store says it has; never the truth about an upload (crc32: where it tells).
 
         One entry a part number: the newest. Raises NoSuchUpload.
         """

@@ -79,6 +79,10 @@ class Part:
     the store has not told."""
 
 
+FOREIGN = ""
+"""Token of a session whose multipart upload another server opened, without one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSession:
     """One row of `upload_sessions`. All datetimes are aware UTC."""
@@ -98,7 +102,8 @@ class UploadSession:
     bucket: str
     object_key: str
     token: str
-    """Random; stored with the object as metadata `tusd-token`: proves an ambiguous completion."""
+    """Random; stored with the object as metadata `tusd-token`: proves an ambiguous completion.
+    `FOREIGN` where another server opened the multipart upload: its object carries none."""
     upload_id: str | None
     """S3 multipart upload id, once one has been opened."""
     length: int | None
@@ -115,7 +120,8 @@ class UploadSession:
     """Sum of the ledger's part sizes."""
     parts_crc32: int
     """CRC-32 of the bytes inside the ledger's parts, composed from the parts' own CRCs. Means
-    nothing for final uploads and direct sessions, whose parts this server has not seen."""
+    nothing for final uploads, direct sessions and uploads that another server began, whose parts
+    this server has not seen."""
     tail_node: str | None
     """The node whose disk holds the tail."""
     tail_crc32: int
@@ -284,6 +290,10 @@ class ObjectInfo:
     content_type: str | None
     token: str | None
     """User metadata `tusd-token`."""
+
+    def is_of(self, session: UploadSession) -> bool:
+        """Whether it carries the token of this session, or none where there is none to carry."""
+        return (self.token or FOREIGN) == session.token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ async def remove_object(objects: ObjectStore, session: UploadSession) -> bool:
     False: there was nothing of ours. Raises: StoreUnavailable, AccessDenied, StoreRefused.
     """
     found = await objects.head(session.bucket, session.object_key)
-    if found is None or found.token != session.token:
+    if found is None or not found.is_of(session):
         return False
     await objects.delete(session.bucket, session.object_key)
     return True

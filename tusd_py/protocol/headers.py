@@ -26,9 +26,10 @@ OFFSET_MEDIA_TYPE = "application/offset+octet-stream"
 MAX_INTEGER = 2**63 - 1
 """Larger sizes exist on no store and in no database column."""
 
-UPLOAD_ID = re.compile(r"[A-Za-z0-9_~-]{1,120}")
-"""Shape of the ids this server gives out, the last segment of an upload's URL. Anything else is
-no upload, and never gets as far as the database."""
+UPLOAD_ID = re.compile(r"[A-Za-z0-9_~+-][A-Za-z0-9_~.+-]{0,179}")
+"""Shape of ids, the last segment of an upload's URL: `<node>~<random>`, or `<object>+<multipart>`
+of an upload that tusd began. Anything else is no upload, and never gets as far as the database. A
+longer id would not fit into the name of a tail."""
 
 EXPOSED_HEADERS = (
     "Location",

@@ -17,7 +17,15 @@ from tusd_py.telemetry.stages import Stage, Stages
 from tusd_py.uploads.ledger import Ledger
 from tusd_storage.errors import InvalidPart, NoSuchUpload, StoreUnavailable
 from tusd_storage.ports import ObjectStore, SessionStore
-from tusd_storage.records import Body, Completion, Kind, ObjectSpec, SessionState, UploadSession
+from tusd_storage.records import (
+    FOREIGN,
+    Body,
+    Completion,
+    Kind,
+    ObjectSpec,
+    SessionState,
+    UploadSession,
+)
 from tusd_storage.termination import Terminator
 
 log = structlog.get_logger(__name__)
@@ -76,7 +84,7 @@ class Finisher:
         self, ledger: Ledger, last: Body, *, crc32: int | None, release: bool
     ) -> UploadSession:
         session = ledger.session
-        if session.kind is not Kind.FINAL:
+        if session.kind is not Kind.FINAL and session.token != FOREIGN:
             pieces = [(session.parts_crc32, session.parts_size), (last.crc32, last.size)]
             crc32 = combine_crc32(pieces)
         await self.check_declared(ledger, crc32)
@@ -153,7 +161,7 @@ class Finisher:
         """After an answer that proves nothing: only the object with our token does."""
         session = ledger.session
         found = await self._objects.head(session.bucket, session.object_key)
-        if found and found.token == session.token and found.size == session.parts_size:
+        if found and found.is_of(session) and found.size == session.parts_size:
             return found.etag
         if isinstance(doubt, NoSuchUpload):
             await self.give_up(ledger, "multipart_vanished")

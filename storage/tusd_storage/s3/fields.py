@@ -96,8 +96,12 @@ def info(answer: "HeadObjectOutputTypeDef") -> ObjectInfo:
 def copied(answer: "UploadPartCopyOutputTypeDef") -> tuple[str, int | None]:
     """ETag and, where the store tells it, the CRC-32 of a copied part."""
     result = answer["CopyPartResult"]
-    text = result.get("ChecksumCRC32")
-    return result["ETag"], None if text is None else int.from_bytes(base64.b64decode(text), "big")
+    return result["ETag"], crc32_of(result.get("ChecksumCRC32"))
+
+
+def crc32_of(text: str | None) -> int | None:
+    """The inverse of `crc32_text`; None for what the store did not tell."""
+    return None if text is None else int.from_bytes(base64.b64decode(text), "big")
 
 
 def crc32_text(crc32: int) -> str:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from tusd_storage.records import MultipartUpload, Part
 from tusd_storage.s3.calls import Calls
+from tusd_storage.s3.fields import crc32_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import (
         ListMultipartUploadsOutputTypeDef,
+        ListObjectsV2OutputTypeDef,
         ListPartsOutputTypeDef,
         PartTypeDef,
     )
@@ -44,6 +46,18 @@ class Lister:
                 return
             marker = (page.get("NextKeyMarker", ""), page.get("NextUploadIdMarker", ""))
 
+    async def keys(self, bucket: str, prefix: str) -> AsyncGenerator[str, None]:
+        """ListObjectsV2: every key under the prefix, until the listing ends or stands still."""
+        token = ""
+        while True:
+            page = await self._keys_page(bucket, prefix, token)
+            for entry in page.get("Contents", ()):
+                yield entry["Key"]
+            following = page.get("NextContinuationToken", "")
+            if not page.get("IsTruncated") or following in {"", token}:
+                return
+            token = following
+
     async def parts(self, bucket: str, key: str, upload_id: str) -> list[Part]:
         """ListParts, all pages: one entry a number. Raises NoSuchUpload."""
         found: list[PartTypeDef] = []
@@ -68,6 +82,18 @@ class Lister:
 
         return await self._calls.call("ListMultipartUploads", request)
 
+    async def _keys_page(
+        self, bucket: str, prefix: str, token: str
+    ) -> "ListObjectsV2OutputTypeDef":
+        def request() -> "ListObjectsV2OutputTypeDef":
+            if not token:
+                return self._client.list_objects_v2(Bucket=bucket, Prefix=prefix)
+            return self._client.list_objects_v2(
+                Bucket=bucket, Prefix=prefix, ContinuationToken=token
+            )
+
+        return await self._calls.call("ListObjectsV2", request)
+
     async def _parts_page(
         self, bucket: str, key: str, upload_id: str, marker: int
     ) -> "ListPartsOutputTypeDef":
@@ -87,7 +113,12 @@ def newest(parts: "Iterable[PartTypeDef]") -> list[Part]:
         if known is None or part["LastModified"] >= known["LastModified"]:
             found[part["PartNumber"]] = part
     return [
-        Part(number=number, size=part["Size"], etag=part["ETag"], crc32=None)
+        Part(
+            number=number,
+            size=part["Size"],
+            etag=part["ETag"],
+            crc32=crc32_of(part.get("ChecksumCRC32")),
+        )
         for number, part in sorted(found.items())
     ]
 

@@ -175,6 +175,10 @@ class S3Store:
         """ListParts."""
         return await self._lister.parts(bucket, key, upload_id)
 
+    def list_keys(self, bucket: str, prefix: str) -> AsyncGenerator[str, None]:
+        """ListObjectsV2."""
+        return self._lister.keys(bucket, prefix)
+
     async def head(self, bucket: str, key: str) -> ObjectInfo | None:
         """HeadObject."""
         try:

@@ -1,0 +1,1 @@
+"""Takes over unfinished uploads that another server began."""
