@@ -19,6 +19,7 @@ from tests.support.process import ROOT, SOURCE_ROOTS, ServerProcess
 from tests.support.tus import Bucket
 from tusd_py.broker.errors import BrokerError
 from tusd_py.cli import build_parser
+from tusd_py.hooks.events import HookType
 from tusd_py.http import errors
 from tusd_py.settings import Settings
 from tusd_py.settings_sources import load
@@ -113,7 +114,7 @@ def test_every_command_is_one(name: str) -> None:
             if words[:1] == ["tusd-py"]:
                 build_parser().parse_args(words[1:])
     for command in re.findall(r"`tusd-py ([a-z-]+)", page(name)):
-        assert re.search(rf"(?m)^ +{command} ", build_parser().format_help()), command
+        assert re.search(rf"(?m)^ +{command}(?: |$)", build_parser().format_help()), command
 
 
 @pytest.mark.parametrize("name", [source.name for source in PAGES])
@@ -154,6 +155,51 @@ def _calls(tree: ast.AST) -> Iterator[str]:
             text = node.args[0]
             assert isinstance(text, ast.Constant), ast.unparse(node)
             yield str(text.value)
+
+
+# -- Moving over
+
+TUSD_FLAGS = """
+acquire-lock-timeout azure-blob-access-tier azure-container-access-type azure-endpoint
+azure-object-prefix azure-storage base-path behind-proxy cors-allow-credentials cors-allow-headers
+cors-allow-methods cors-allow-origin cors-expose-headers cors-max-age dir-perms
+disable-concatenation disable-cors disable-download disable-termination
+enable-experimental-protocol enable-h2c expose-metrics expose-pprof file-perms
+filelock-acquirer-poll-interval filelock-holder-poll-interval gcs-bucket gcs-endpoint
+gcs-object-prefix hooks-dir hooks-enabled-events hooks-grpc hooks-grpc-backoff
+hooks-grpc-client-tls-certificate hooks-grpc-client-tls-key hooks-grpc-forward-headers
+hooks-grpc-retry hooks-grpc-secure hooks-grpc-server-tls-certificate hooks-http hooks-http-backoff
+hooks-http-forward-headers hooks-http-retry hooks-http-size-limit hooks-http-skip-verify
+hooks-http-timeout hooks-plugin host log-format max-size metrics-path network-timeout port
+pprof-block-profile-rate pprof-mutex-profile-rate pprof-path progress-hooks-interval
+request-completion-timeout s3-bucket s3-concurrent-part-uploads s3-disable-content-hashes
+s3-disable-ssl s3-endpoint s3-log-api-calls s3-max-buffered-parts s3-min-part-size
+s3-object-prefix s3-part-size s3-transfer-acceleration show-greeting show-startup-logs
+shutdown-timeout tls-certificate tls-key tls-mode unix-sock upload-dir verbose version
+"""
+"""Of tusd v2.10, cmd/tusd/cli/flags.go."""
+
+
+def test_every_flag_of_tusd_has_its_line() -> None:
+    listed = first_column("migrating-from-tusd.md", "Flag by flag")
+    assert listed == {f"-{flag}" for flag in TUSD_FLAGS.split()}
+
+
+def test_every_hook_of_tusd_has_its_line() -> None:
+    assert first_column("migrating-from-tusd.md", "Hook by hook") == {
+        *("pre-create", "post-create", "post-receive", "pre-finish", "post-finish"),
+        *("pre-terminate", "post-terminate"),
+    }
+    assert first_column("migrating-from-tusd.md", "Hook by hook") <= {
+        kind.value for kind in HookType
+    }
+
+
+def test_every_reason_of_the_import_is_explained_and_none_is_invented() -> None:
+    codes = {"taken", "already", "finished"}
+    for source in (ROOT / "tusd_py" / "importing").glob("*.py"):
+        codes |= set(re.findall(r'NotTaken\(\s*"([a-z_0-9]+)"', source.read_text(encoding="utf-8")))
+    assert first_column("migrating-from-tusd.md", "What the import takes over") == codes
 
 
 # -- What the pages show
