@@ -15,6 +15,7 @@ passes, and after enough sweeps nothing is left that belongs to no complete uplo
 import asyncio
 import base64
 import hashlib
+import inspect
 import os
 import random
 import shutil
@@ -53,7 +54,7 @@ from tusd_py.protocol.errors import (
 )
 from tusd_py.uploads import appender, memory
 from tusd_py.uploads.body import Interrupted
-from tusd_storage import copyplan
+from tusd_storage import copyplan, leases
 from tusd_storage.errors import StorageError
 from tusd_storage.lifecycle import OPEN
 from tusd_storage.records import Kind, SessionState, UploadSession
@@ -509,6 +510,8 @@ class Attack(RuleBasedStateMachine):
             assert sum(part.size for part in parts) == row.parts_size <= row.offset
 
     async def _finish_all(self) -> None:
+        # A lease that could not be given back runs out; another node has to wait for that.
+        self.clock.forward(LEASE + timedelta(seconds=1))
         for client in self.clients:
             row = await self.sessions.get(client.id)
             if client.gone or client.over or client.doomed or row is None:
@@ -584,6 +587,9 @@ def small_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(copyplan, "MIN_PART_SIZE", PART)
     monkeypatch.setattr(appender, "FAST_READ", 8)
     monkeypatch.setattr(memory, "SLAB_SIZE", 24)
+    monkeypatch.setattr(leases, "POLL_S", 0.02)
+    hold = inspect.unwrap(leases.LeaseManager.hold)
+    monkeypatch.setitem(hold.__kwdefaults__, "patience_s", 0.2)
     for module in (files, store, tail):
         monkeypatch.setattr(module, "os", DISK)
     Attack.template = tmp_path / "template.db"
@@ -598,6 +604,7 @@ def test_no_history_loses_a_byte() -> None:
             max_examples=max(1, STEPS // STEPS_PER_RUN),
             stateful_step_count=STEPS_PER_RUN,
             deadline=None,
+            print_blob=True,
             suppress_health_check=list(HealthCheck),
         ),
     )
