@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.support.faults import Faults, FaultyObjects, FaultySessions, FaultyTails, Trouble
+from tests.support.faults import Faults, FaultyObjects, FaultySessions, FaultyTails
 from tests.support.memory_store import MemoryStore
 from tests.support.reaping import GRACE, RETENTION, Clock
 from tusd_py.uploads.config import UploadConfig
@@ -41,7 +41,7 @@ class Process:
         *,
         clock: Clock,
         robbed: set[str],
-        met: Counter[Trouble],
+        met: Counter[str],
         part_size: int,
     ) -> None:
         Process.count += 1

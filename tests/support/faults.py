@@ -51,7 +51,7 @@ class Faults:
         self.plan: list[Trouble] = []
         self.dead = False
         self.calls = 0
-        self.met: Counter[Trouble] = Counter()
+        self.met: Counter[str] = Counter()
         self.robbed: set[str] = set()
         """Object keys that the store has lost something of."""
 
