@@ -23,6 +23,8 @@ from tusd_py.broker.profiles import destination_of
 from tusd_py.broker.validation import Validator
 from tusd_py.hooks import Hook, delivery, origin
 from tusd_py.hooks.assembly import HookSet
+from tusd_py.hooks.sessions import Sessions
+from tusd_py.hooks.tus import TusHooks
 from tusd_py.http import direct, ops
 from tusd_py.http.auth import Authorize
 from tusd_py.http.authorizers import make_authorizers, make_signer
@@ -125,6 +127,7 @@ class Services:
             settings, self._direct_ports(told), validator=validator, signer=self.hooks.signer
         )
         self.broker = self.direct.broker
+        self.tus_hooks = self._tus_hooks() if self.hooks.hooks else None
         self.tus = TusEndpoint(
             self.engine,
             locations=self.locations,
@@ -135,6 +138,7 @@ class Services:
             authorize=self.authorize,
             key_metadata=settings.idempotency_metadata,
             emit=self.telemetry.emit,
+            hooks=self.tus_hooks,
         )
         self.json_bodies = JsonBodies(timeout_s=settings.body_idle_timeout.total_seconds())
         self.job_handlers: dict[str, Handler] = {
@@ -187,6 +191,17 @@ class Services:
             publish=self._tell_reaped,
         )
 
+    def _tus_hooks(self) -> TusHooks:
+        """Hooks around the tus endpoints."""
+        return TusHooks(
+            self.hooks.hooks,
+            self.engine,
+            answers=self.sessions,
+            profiles=self.direct.profiles,
+            interval=self.settings.progress_hooks_interval,
+            now=utc_now,
+        )
+
     def _direct_ports(self, told: TellingSessions) -> Ports:
         """What the broker works with."""
         return Ports(
@@ -200,6 +215,7 @@ class Services:
             session_uri=self.locations.known,
             emit=self.telemetry.emit,
             now=utc_now,
+            admit=Sessions(self.hooks.hooks).admit,
         )
 
     def _tell_reaped(self, report: Report) -> None:
@@ -238,6 +254,8 @@ class Services:
         await self.observation.stop()
         await self.maintenance.stop()
         await self.direct.aclose()
+        if self.tus_hooks is not None:
+            await self.tus_hooks.aclose()
         await self.hooks.aclose()
         if self.builtin_auth is not None:
             await self.builtin_auth.aclose()

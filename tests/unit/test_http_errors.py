@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.state import a_session
 from tusd_py.broker import errors as broker
+from tusd_py.hooks import errors as hooks
+from tusd_py.hooks.events import HttpResponse
 from tusd_py.http import auth, download, errors, json_errors
 from tusd_py.http.errors import INTERNAL, TABLE, failure_of, headers_of, problem
 from tusd_py.protocol import errors as protocol
@@ -16,7 +18,12 @@ from tusd_py.uploads.body import ClientGone, Interrupted, Stop
 from tusd_storage import errors as storage
 from tusd_storage.s3.faults import Throttled
 
-ABSTRACT = {storage.Unavailable, storage.Rejected, storage.QuotaExceeded}
+ABSTRACT = {
+    storage.Unavailable,
+    storage.Rejected,
+    storage.QuotaExceeded,
+    hooks.HookRefusal,
+}
 
 
 def concrete(root: type[Exception]) -> Iterator[type[Exception]]:
@@ -31,6 +38,7 @@ KINDS = [
     *concrete(protocol.ProtocolError),
     *concrete(storage.StorageError),
     *concrete(broker.BrokerError),
+    *concrete(hooks.HookError),
     auth.Unauthorized,
     auth.Forbidden,
     auth.SignatureRefused,
@@ -44,6 +52,9 @@ KINDS = [
 ]
 
 SPECIAL = {
+    hooks.UploadRejected: lambda: hooks.UploadRejected(HttpResponse()),
+    hooks.TerminationRejected: lambda: hooks.TerminationRejected(HttpResponse()),
+    hooks.UploadStopped: lambda: hooks.UploadStopped(HttpResponse()),
     protocol.InvalidHeader: lambda: protocol.InvalidHeader("Upload-Length", "must be given"),
     protocol.OffsetMismatch: lambda: protocol.OffsetMismatch(7),
     storage.StoreRefused: lambda: storage.StoreRefused("SecretCode", "arn:secret"),

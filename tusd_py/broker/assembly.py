@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from tusd_py.broker.creation import Admit
 from tusd_py.broker.profiles import DEFAULT, Profile, Profiles
 from tusd_py.broker.promotion import Promoter
 from tusd_py.broker.service import Broker, BrokerParts, Resumables
@@ -48,6 +49,7 @@ class Ports:
     session_uri: Callable[[str], str]
     emit: Callable[[Event], None]
     now: Callable[[], datetime]
+    admit: Admit
 
 
 class DirectUploads:
@@ -71,6 +73,7 @@ class DirectUploads:
                 session_uri=ports.session_uri,
                 emit=ports.emit,
                 now=ports.now,
+                admit=ports.admit,
             )
         )
         self._sniffer = Sniffer()

@@ -6,7 +6,7 @@ not exist; when the row cannot be written, it is aborted again.
 
 import base64
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -58,6 +58,16 @@ class Wish:
     """Bytes, where the grant limits them."""
 
 
+Admit = Callable[[str, Wish], Awaitable[tuple[str, Wish]]]
+"""Asked before a session is made, with its profile and the wish; returns both as they shall be.
+Raises what refuses it."""
+
+
+async def admit_all(profile: str, wish: Wish) -> tuple[str, Wish]:
+    """Where there is nobody to ask."""
+    return profile, wish
+
+
 class Initiator:
     """Creates sessions of each strategy."""
 
@@ -70,6 +80,7 @@ class Initiator:
         uploads: UploadConfig,
         session_uri: Callable[[str], str],
         now: Callable[[], datetime],
+        admit: Admit = admit_all,
     ) -> None:
         self._profiles = profiles
         self._sessions = sessions
@@ -77,17 +88,18 @@ class Initiator:
         self._uploads = uploads
         self._session_uri = session_uri
         self._now = now
+        self._admit = admit
 
     async def presigned(self, profile_name: str, wish: Wish) -> UploadSession:
         """Asset `staged` and session `initialized`, both or none."""
-        profile = self._profiles.get(profile_name, Strategy.PRESIGNED_PUT)
+        profile, wish = await self._admitted(profile_name, Strategy.PRESIGNED_PUT, wish)
         session, asset = self._rows(profile, Strategy.PRESIGNED_PUT, wish)
         await self._sessions.create(session, asset)
         return session
 
     async def multipart(self, profile_name: str, wish: Wish) -> Multipart:
         """As `presigned`, with an open multipart upload. Raises: StoreUnavailable, …."""
-        profile = self._profiles.get(profile_name, Strategy.MULTIPART)
+        profile, wish = await self._admitted(profile_name, Strategy.MULTIPART, wish)
         session, asset = self._rows(profile, Strategy.MULTIPART, wish)
         upload_id = await self._objects.create_multipart(object_spec(session), direct=True)
         session = replace(session, upload_id=upload_id)
@@ -102,7 +114,7 @@ class Initiator:
 
     async def resumable(self, profile_name: str, wish: Wish) -> Resumable:
         """A tus upload of this server, with nothing written to it yet."""
-        profile = self._profiles.get(profile_name, Strategy.RESUMABLE)
+        profile, wish = await self._admitted(profile_name, Strategy.RESUMABLE, wish)
         _check(profile, Strategy.RESUMABLE, wish)
         now = self._now()
         expires_in = _expires_in(profile, wish)
@@ -124,6 +136,14 @@ class Initiator:
             upload_id=session.id,
             expires_at=session.expires_at or now + expires_in,
         )
+
+    async def _admitted(
+        self, profile_name: str, strategy: Strategy, wish: Wish
+    ) -> tuple[Profile, Wish]:
+        """What is refused anyway is not asked about. Raises: as `_check`, and what `Admit` does."""
+        _check(self._profiles.get(profile_name, strategy), strategy, wish)
+        name, wish = await self._admit(profile_name, wish)
+        return self._profiles.get(name, strategy), wish
 
     async def _save_opened(self, session: UploadSession, asset: Asset, upload_id: str) -> None:
         """Writes the rows, or takes the multipart upload back."""

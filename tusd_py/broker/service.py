@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Protocol as TypingProtocol
 
 from tusd_py.broker.cancellation import Canceller
-from tusd_py.broker.creation import Initiator, Wish
+from tusd_py.broker.creation import Admit, Initiator, Wish, admit_all
 from tusd_py.broker.errors import (
     BrokerError,
     InvalidTransition,
@@ -70,6 +70,7 @@ class BrokerParts:
     """The URL of a tus upload, by its id."""
     emit: Callable[[Event], None]
     now: Callable[[], datetime]
+    admit: Admit = admit_all
 
 
 class Broker:
@@ -93,6 +94,7 @@ class Broker:
             uploads=parts.uploads,
             session_uri=parts.session_uri,
             now=parts.now,
+            admit=parts.admit,
         )
         self._signer = UrlSigner(
             profiles=parts.profiles,

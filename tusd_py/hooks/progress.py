@@ -57,6 +57,16 @@ class CountedBody:
         self.count += len(chunk)
         return chunk
 
+    async def read_into(self, room: memoryview) -> int:
+        """See `BodyReader`."""
+        size = await self._body.read_into(room)
+        self.count += size
+        return size
+
+    def withdraw(self) -> None:
+        """See `BodyReader`."""
+        self._body.withdraw()
+
     def trailer(self, name: str) -> str | None:
         """See `BodyReader`."""
         return self._body.trailer(name)
@@ -74,14 +84,15 @@ class Progress:
         self.enabled = hooks.wants(HookType.POST_RECEIVE)
 
     @asynccontextmanager
-    async def over(self, session_id: str, offset: int, body: CountedBody) -> AsyncIterator[None]:
-        """Tells while the block reads the body. Raises: UploadStopped, in place of whatever the
-        block raised, when a hook wanted that; the upload has been terminated then."""
-        self._begin(session_id)
-        report = _Report(self._hooks, self._uploads, session_id, offset, body)
+    async def over(self, body: CountedBody, offset: int) -> AsyncIterator["Report"]:
+        """Tells while the block reads the body, from when the block has said of which upload.
+
+        Raises: UploadStopped, in place of whatever the block raised, when a hook wanted that; the
+        upload has been terminated then."""
+        report = Report(self._hooks, self._uploads, offset, body)
         task = asyncio.create_task(self._run(report), name="progress")
         try:
-            yield
+            yield report
         except Exception:
             await self._end(report, task)
             if report.stopped is None:
@@ -99,66 +110,75 @@ class Progress:
         if self._late:
             await asyncio.wait(self._late)
 
-    def _begin(self, session_id: str) -> None:
-        while len(self._told_at) >= MAX_KNOWN:
+    def _remember(self, session_id: str, at: float) -> None:
+        if session_id not in self._told_at and len(self._told_at) >= MAX_KNOWN:
             del self._told_at[next(iter(self._told_at))]
-        self._told_at.setdefault(session_id, asyncio.get_running_loop().time())
+        self._told_at[session_id] = at
 
-    async def _run(self, report: "_Report") -> None:
+    async def _run(self, report: "Report") -> None:
         while report.stopped is None:
             await asyncio.sleep(self._interval_s)
-            self._told_at[report.session_id] = asyncio.get_running_loop().time()
-            await report.tell()
+            if report.session_id is not None:
+                self._remember(report.session_id, asyncio.get_running_loop().time())
+                await report.tell()
 
-    def _tell_late(self, report: "_Report") -> None:
+    def _tell_late(self, report: "Report") -> None:
         """Clients that send in short requests have progress, too: told behind the answer."""
-        now = asyncio.get_running_loop().time()
-        if now - self._told_at.get(report.session_id, now) < self._interval_s:
+        if report.session_id is None:
             return
-        if len(self._late) < MAX_LATE:
-            self._told_at[report.session_id] = now
+        now = asyncio.get_running_loop().time()
+        last = self._told_at.get(report.session_id)
+        if last is None:
+            self._remember(report.session_id, report.begun_at)
+            last = report.begun_at
+        if now - last >= self._interval_s and len(self._late) < MAX_LATE:
+            self._remember(report.session_id, now)
             task = asyncio.create_task(report.tell(may_stop=False), name="late-progress")
             self._late.add(task)
             task.add_done_callback(self._late.discard)
 
     @staticmethod
-    async def _end(report: "_Report", task: asyncio.Task[None]) -> None:
+    async def _end(report: "Report", task: asyncio.Task[None]) -> None:
         if not report.stopping:
             task.cancel()
         await asyncio.wait([task])
 
 
-class _Report:
+class Report:
     """One request's progress."""
 
-    def __init__(
-        self, hooks: Hooks, uploads: Uploads, session_id: str, offset: int, body: CountedBody
-    ) -> None:
+    def __init__(self, hooks: Hooks, uploads: Uploads, offset: int, body: CountedBody) -> None:
         self._hooks = hooks
         self._uploads = uploads
         self._offset = offset
         self._body = body
         self._told = 0
         self._session: UploadSession | None = None
-        self.session_id = session_id
+        self.session_id: str | None = None
+        self.begun_at = asyncio.get_running_loop().time()
         self.stopping = False
         self.stopped: HttpResponse | None = None
 
+    def about(self, session_id: str) -> None:
+        """Says which upload the body is for."""
+        self.session_id = session_id
+
     async def tell(self, *, may_stop: bool = True) -> None:
         """Tells if there is something new. What fails is logged, and nothing else happens."""
-        if self._body.count == self._told:
+        session_id = self.session_id
+        if session_id is None or self._body.count == self._told:
             return
         try:
-            said = await self._ask()
+            said = await self._ask(session_id)
             if said.stop_upload and may_stop:
-                await self._stop(checked(said.http_response))
+                await self._stop(session_id, checked(said.http_response))
         except (HookFailed, ProtocolError, StorageError) as error:
             name = type(error).__name__
-            log.warning("progress_not_told", upload=self.session_id, reason=name)
+            log.warning("progress_not_told", upload=session_id, reason=name)
 
-    async def _ask(self) -> HookResponse:
+    async def _ask(self, session_id: str) -> HookResponse:
         if self._session is None:
-            self._session = await self._uploads.find(self.session_id)
+            self._session = await self._uploads.find(session_id)
         self._told = self._body.count
         event = HookEvent(
             upload=upload_info(self._session, offset=self._offset + self._told),
@@ -168,12 +188,12 @@ class _Report:
             HookType.POST_RECEIVE, event, f"evt_{secrets.token_urlsafe(18)}", retrying=False
         )
 
-    async def _stop(self, answer: HttpResponse) -> None:
+    async def _stop(self, session_id: str, answer: HttpResponse) -> None:
         """Interrupts the request, which waits for this to end, and terminates the upload."""
         self.stopping = True
         try:
-            await self._uploads.terminate(self.session_id)
+            await self._uploads.terminate(session_id)
             self.stopped = answer
         finally:
             self.stopping = False
-        log.info("upload_stopped", upload=self.session_id)
+        log.info("upload_stopped", upload=session_id)

@@ -1,10 +1,41 @@
 """Sends answers. The one place that writes to an ASGI connection for the tus endpoints."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 
 from starlette.types import Send
 
+from tusd_py.hooks.answers import with_default_type
+from tusd_py.hooks.events import HttpResponse
+
 PROBLEM = "application/problem+json"
+_TYPE = "content-type"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole answer, before it is sent."""
+
+    status: int
+    headers: dict[str, str]
+    content: bytes = b""
+
+    def told(self, said: HttpResponse | None, *, final: bool = True) -> "Answer":
+        """With what hooks want. A body makes a 200 of a 204; not `final`, only headers count."""
+        if said is None:
+            return self
+        wanted = dict(with_default_type(said))
+        if self.content and not said.body:  # the content stays, and so does its type
+            wanted = {name: text for name, text in wanted.items() if name.lower() != _TYPE}
+        names = {name.lower() for name in wanted}
+        kept = {name: text for name, text in self.headers.items() if name.lower() not in names}
+        if not final:
+            return replace(self, headers=kept | wanted)
+        status = said.status_code or self.status
+        if said.body and status == 204:
+            status = 200
+        content = said.body.encode("utf-8", "replace") or self.content
+        return Answer(status=status, headers=kept | wanted, content=content)
 
 
 async def send_answer(

@@ -35,6 +35,13 @@ class Cors:
             "Vary": "Origin",
         }
 
+    def exposing(self, headers: dict[str, str], names: Collection[str]) -> dict[str, str]:
+        """The headers of an answer, with more names that a page may read."""
+        known = headers.get("Access-Control-Expose-Headers")
+        if known is None or not names:
+            return headers
+        return headers | {"Access-Control-Expose-Headers": ", ".join([known, *sorted(names)])}
+
     def preflight(self, origin: str | None, requested: str | None) -> dict[str, str]:
         """For the answer to OPTIONS. Headers a client asks for are allowed beside the known."""
         headers = self.headers(origin)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tusd_py.broker import errors as broker
+from tusd_py.hooks import errors as hooks
 from tusd_py.http import auth, download, json_errors
 from tusd_py.protocol import errors as protocol
 from tusd_py.protocol.headers import VERSION
@@ -29,6 +30,7 @@ class Failure:
 
 _AGAIN = "the server cannot do this at the moment; try again"
 _OWNED = "too much of yours is open already: finish or terminate some of it, then try again"
+_HOOK = "the application behind this server did not answer as it should; try again"
 _STORE = "the store behind this server refused; the operator has to look"
 
 TABLE: dict[type[Exception], Failure] = {
@@ -77,6 +79,16 @@ TABLE: dict[type[Exception], Failure] = {
     broker.MultipartVanished: Failure(410, "multipart_upload_vanished"),
     broker.ObjectMissing: Failure(409, "storage_object_missing"),
     broker.ObjectMismatch: Failure(409, "storage_object_mismatch"),
+    # What the application's hooks say
+    hooks.UploadRejected: Failure(400, "upload_rejected"),
+    hooks.TerminationRejected: Failure(400, "termination_rejected"),
+    hooks.UploadStopped: Failure(400, "upload_stopped"),
+    hooks.HookFailed: Failure(
+        502,
+        "hook_failed",
+        "the application behind this server did not answer as it should",
+        retry=True,
+    ),
     # The upload's writer
     storage.LeaseHeld: Failure(423, "upload_locked", retry=True),
     storage.LeaseLost: Failure(423, "upload_locked", retry=True),

@@ -12,7 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from tusd_py.http.answers import PROBLEM
+from tusd_py.hooks.errors import HookRefusal
+from tusd_py.http.answers import PROBLEM, Answer
 from tusd_py.http.cors import Cors
 from tusd_py.http.errors import INTERNAL, failure_of, headers_of, problem
 from tusd_py.http.json_errors import BodyTooLarge, InvalidBody, NotJson
@@ -69,9 +70,11 @@ class Resource:
         headers = headers_of(error, failure)
         if failure.status == 405:
             headers["Allow"] = self._allowed()
-        return Response(
-            problem(error, failure), failure.status, headers=headers, media_type=PROBLEM
-        )
+        headers["Content-Type"] = PROBLEM
+        answer = Answer(status=failure.status, headers=headers, content=problem(error, failure))
+        if isinstance(error, HookRefusal):
+            answer = answer.told(error.answer)
+        return Response(answer.content, answer.status, headers=answer.headers)
 
     def _allowed(self) -> str:
         return ", ".join([*self._handlers, "OPTIONS"])

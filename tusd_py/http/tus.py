@@ -12,8 +12,11 @@ import structlog
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from tusd_py.hooks.errors import HookRefusal
+from tusd_py.hooks.events import HttpResponse
+from tusd_py.hooks.tus import TusHooks
 from tusd_py.http import auth
-from tusd_py.http.answers import PROBLEM, send_answer
+from tusd_py.http.answers import PROBLEM, Answer, send_answer
 from tusd_py.http.auth import Action, Authorize, Forbidden, Grant
 from tusd_py.http.body import AsgiBody
 from tusd_py.http.cors import METHODS, Cors
@@ -69,8 +72,10 @@ class TusEndpoint:
         authorize: Authorize | None = None,
         key_metadata: str | None = None,
         emit: Callable[[Event], None] | None = None,
+        hooks: TusHooks | None = None,
     ) -> None:
-        """`key_metadata`: metadata whose value is an idempotency key, where there is no header."""
+        """`key_metadata`: metadata whose value is an idempotency key, where there is no header.
+        `hooks`: None where there is nobody to ask."""
         self._engine = engine
         self._locations = locations
         self._cors = cors
@@ -79,6 +84,7 @@ class TusEndpoint:
         self._key_metadata = key_metadata
         self._emit = emit
         self._drains = Drains()
+        self._hooks = hooks
         self._handlers: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             "HEAD": self._head,
             "PATCH": self._patch,
@@ -154,7 +160,7 @@ class TusEndpoint:
             fixed=grant.creation_key,
             metadata_key=self._key_metadata,
         )
-        session, repeated = await self._create(exchange, request, grant, key)
+        session, repeated, said = await self._create(exchange, request, grant, key)
         location = self._locations.location(
             exchange.scope, exchange.headers, session.id, session.created_at
         )
@@ -166,15 +172,27 @@ class TusEndpoint:
             crc32=session.crc32,
         )
         refused_body = repeated and _has_unread(exchange)
-        await self._answer(exchange, 201, headers, refused_body=refused_body)
+        said = await self._final(session, said)
+        await self._answer(exchange, 201, headers, refused_body=refused_body, said=said)
 
     async def _create(
         self, exchange: Exchange, request: CreateRequest, grant: Grant, key: CreationKey | None
-    ) -> tuple[UploadSession, bool]:
-        """The upload, and whether it was there before: then nothing of the body is read."""
+    ) -> tuple[UploadSession, bool, HttpResponse | None]:
+        """The upload, whether it was there before (then nothing of the body is read), and what
+        hooks say to that."""
         if key is not None and (session := await self._engine.created(key)) is not None:
-            return session, True
+            return session, True, None
         try:
+            if self._hooks is not None:
+                made, said = await self._hooks.create(
+                    request,
+                    exchange.body,
+                    owner=grant.owner,
+                    max_size=grant.max_size,
+                    profile=grant.profile,
+                    key=key,
+                )
+                return made, False, said
             session = await self._engine.create(
                 request,
                 exchange.body,
@@ -187,8 +205,19 @@ class TusEndpoint:
             repeated = None if key is None else await self._engine.created(key)
             if repeated is None:
                 raise
-            return repeated, True
-        return session, False
+            return repeated, True, None
+        return session, False, None
+
+    async def _final(
+        self, session: UploadSession, said: HttpResponse | None = None
+    ) -> HttpResponse | None:
+        """What hooks say at the end of the upload, beside what they said before."""
+        if self._hooks is None or session.state is not SessionState.COMPLETED:
+            return said
+        final = await self._hooks.final.of(session)
+        if said is None or final is None:
+            return final if said is None else said
+        return said.merged_with(final)
 
     async def _head(self, exchange: Exchange) -> None:
         grammar.check_version(exchange.headers)
@@ -203,20 +232,24 @@ class TusEndpoint:
             expires=_expires(session),
             crc32=session.crc32,
         )
-        await self._answer(exchange, 200, headers)
+        await self._answer(exchange, 200, headers, said=await self._final(session))
 
     async def _patch(self, exchange: Exchange) -> None:
         request = parse_patch(exchange.headers)
         await self._check(exchange, Action.WRITE)
-        session = await self._engine.patch(exchange.upload_id, request, exchange.body)
+        append = self._engine.patch if self._hooks is None else self._hooks.patch
+        session = await append(exchange.upload_id, request, exchange.body)
         headers = responses.patched(session.offset, expires=_expires(session), crc32=session.crc32)
-        await self._answer(exchange, 204, headers)
+        await self._answer(exchange, 204, headers, said=await self._final(session))
 
     async def _delete(self, exchange: Exchange) -> None:
         grammar.check_version(exchange.headers)
         await self._check(exchange, Action.TERMINATE)
+        said = None
+        if self._hooks is not None:
+            said = await self._hooks.before_terminate(exchange.upload_id)
         await self._engine.terminate(exchange.upload_id)
-        await self._answer(exchange, 204, {})
+        await self._answer(exchange, 204, {}, said=said)
 
     async def _get(self, exchange: Exchange) -> None:
         session = await self._engine.find(exchange.upload_id)
@@ -239,15 +272,20 @@ class TusEndpoint:
         *,
         cors: bool = True,
         refused_body: bool = False,
+        said: HttpResponse | None = None,
     ) -> None:
         headers = dict((_TUS, _NOSNIFF)) | headers
         if cors:
             headers |= self._cors.headers(exchange.headers.get("origin"))
+        answer = Answer(status=status, headers=headers, content=content)
+        if said is not None:
+            answer = answer.told(said, final=exchange.method != "HEAD")
+            headers = self._cors.exposing(answer.headers, said.header)
         await send_answer(
             exchange.send,
-            status,
+            answer.status,
             headers,
-            content,
+            answer.content,
             with_body=exchange.scope["method"] != "HEAD",
             drain=partial(self._drains.drain, exchange.body) if refused_body else None,
         )
@@ -277,7 +315,9 @@ class TusEndpoint:
             headers["Allow"] = METHODS
         headers |= {"Content-Type": PROBLEM, "Cache-Control": "no-store"}
         content = problem(error, failure)
-        await self._answer(exchange, status, headers, content, refused_body=_has_unread(exchange))
+        said = error.answer if isinstance(error, HookRefusal) else None
+        refused_body = _has_unread(exchange)
+        await self._answer(exchange, status, headers, content, refused_body=refused_body, said=said)
 
 
 def _has_unread(exchange: Exchange) -> bool:

@@ -1,6 +1,7 @@
 """New rows for new uploads. Ids, keys and tokens come from the system's random source."""
 
 import secrets
+from dataclasses import dataclass
 from datetime import datetime
 
 from tusd_py.protocol import metadata, rules
@@ -24,6 +25,19 @@ _ID_BYTES = 18
 """144 random bits: an upload's URL cannot be guessed."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Names of a new upload, as far as the application chose them."""
+
+    id: str | None = None
+    """Follows `<node>~`, by which requests find the node that has the tail."""
+    path: str | None = None
+    """The object's key below the prefix of its profile."""
+
+
+ANYWHERE = Place()
+
+
 def new_upload_id(node: str) -> str:
     """`<node>~<random>`: a load balancer routes by the part before the tilde."""
     return f"{node}~{secrets.token_urlsafe(_ID_BYTES)}"
@@ -39,6 +53,7 @@ def new_upload(
     max_size: int | None = None,
     creation: CreationKey | None = None,
     destination: Destination | None = None,
+    place: Place = ANYWHERE,
 ) -> tuple[UploadSession, Asset | None]:
     """The rows of an upload nobody has written to. A partial upload produces no asset.
 
@@ -48,13 +63,15 @@ def new_upload(
     if length is not None and max_size is not None and length > max_size:
         raise SizeExceeded(f"the upload would have {length} bytes, {max_size} are allowed")
     plan = _plan(config, length, final=request.concat.final)
-    session_id = new_upload_id(config.node)
+    session_id = f"{config.node}~{place.id}" if place.id else new_upload_id(config.node)
     key = config.prefix + session_id.replace("~", "-")
     filename = metadata.filename(request.pairs)
     content_type = metadata.content_type(request.pairs)
     if destination is not None:
         destination.check_content_type(content_type)
         key = destination.key(session_id.replace("~", "-"), filename, now)
+    if place.path is not None:
+        key = config.prefix + place.path
     kind = _kind(request)
     asset = None
     if kind is not Kind.PARTIAL:

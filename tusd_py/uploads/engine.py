@@ -30,7 +30,7 @@ from tusd_py.uploads.body import Begun, BodyReader, Interrupted, Stop
 from tusd_py.uploads.completion import EMPTY, Finisher
 from tusd_py.uploads.concatenation import Concatenator
 from tusd_py.uploads.config import UploadConfig
-from tusd_py.uploads.creation import new_upload
+from tusd_py.uploads.creation import ANYWHERE, Place, new_upload
 from tusd_py.uploads.destinations import Destination, FindDestination
 from tusd_py.uploads.guard import Guard
 from tusd_py.uploads.ledger import Ledger
@@ -137,6 +137,8 @@ class UploadEngine:
         max_size: int | None = None,
         profile: str | None = None,
         key: CreationKey | None = None,
+        place: Place = ANYWHERE,
+        created: Callable[[UploadSession], object] | None = None,
     ) -> UploadSession:
         """Creation, Creation With Upload, Concatenation: the upload after its body, if any.
 
@@ -144,11 +146,13 @@ class UploadEngine:
         never begins gives none.
         `max_size`: the most bytes it may ever have, where the grant limits it. `key`: creating with
         it again raises CreationRepeated, see `created`. `profile`: None for the default one.
-        Raises: QuotaExceeded, CreationRepeated, SizeExceeded, NotConcatenable, ChecksumMismatch and
-        FileChecksumMismatch (nothing is left), Unavailable, Interrupted, ClientGone.
+        `created` is told of an upload with a body before that is read.
+        Raises: AlreadyExists, QuotaExceeded, CreationRepeated, SizeExceeded, NotConcatenable,
+        ChecksumMismatch and FileChecksumMismatch (nothing is left), Unavailable, Interrupted,
+        ClientGone.
         """
         if request.concat.final:
-            return await self._create_final(request, owner, max_size, profile, key)
+            return await self._create_final(request, owner, max_size, profile, key, place)
         destination = self._destination(profile)
         session, asset = new_upload(
             request,
@@ -159,6 +163,7 @@ class UploadEngine:
             max_size=max_size,
             creation=key,
             destination=destination,
+            place=place,
         )
         if request.body.is_empty and request.length != 0:
             await self._sessions.create(session, asset)
@@ -170,7 +175,21 @@ class UploadEngine:
         await self._sessions.create(session, asset)
         if self.config.owner_size_limited and request.length is None and owner is not None:
             session = await self.find(session.id)
+        if created is not None:
+            created(session)
         return await self._fill(session, request, reader)
+
+    async def length_of(self, request: CreateRequest, *, owner: str | None) -> int | None:
+        """Length in bytes of the upload that is asked for; None while it is not known.
+
+        Raises: NotConcatenable, SizeExceeded.
+        """
+        if not request.concat.final:
+            return request.length
+        partials = await concatenation.load_partials(
+            self._sessions, request.concat.ids, owner=owner
+        )
+        return concatenation.total_length(partials, self.config.longest(deferred=False))
 
     def _destination(self, profile: str | None) -> Destination | None:
         if profile in (None, self.config.profile) or self._find_destination is None:
@@ -219,6 +238,7 @@ class UploadEngine:
         max_size: int | None,
         profile: str | None,
         key: CreationKey | None,
+        place: Place,
     ) -> UploadSession:
         """Concatenation. With unfinished partials the final upload waits for them."""
         partials = await concatenation.load_partials(
@@ -239,6 +259,7 @@ class UploadEngine:
             max_size=max_size,
             creation=key,
             destination=destination,
+            place=place,
         )
         if not concatenation.finished(partials):
             await self._sessions.create(session, asset)
