@@ -110,6 +110,7 @@ def test_killed_between_commit_and_delivery(
         server.start()
         [finished] = hooks.wait_for("post-finish")
         [created] = hooks.wait_for("post-create")
+        assert hooks.url not in server.log()
     assert finished.upload["ID"] == created.upload["ID"] == location.rpartition("/")[2]
 
 

@@ -28,7 +28,17 @@ _PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s:@/]*):[^\s@/]*@")
 _AUTHORIZATION = re.compile(r"(?i)\b(bearer|basic|aws4-hmac-sha256)\s+[^\s\"',][^\"'\n]*")
 _ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b")
 
-_CHATTY = ("asyncio", "boto3", "botocore", "s3transfer", "urllib3", "alembic", "sqlalchemy")
+_CHATTY = (
+    "asyncio",
+    "boto3",
+    "botocore",
+    "s3transfer",
+    "urllib3",
+    "httpx",  # it writes addresses, and those of hooks may hold a token
+    "httpcore",
+    "alembic",
+    "sqlalchemy",
+)
 """Libraries whose debug lines hold signatures or statements: warnings and worse only."""
 
 _UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access")
