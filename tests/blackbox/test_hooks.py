@@ -122,9 +122,10 @@ def test_the_id_is_the_same_over_failure_and_restart(
         TusClient(server.uploads_url).upload(DATA)
         wait_for_retry(server)
         server.kill()
+        failed = len(hooks.of("post-finish"))
         hooks.answers.clear()
         server.start()
-        calls = hooks.wait_for("post-finish", len(hooks.of("post-finish")) + 1)
+        calls = hooks.wait_for("post-finish", failed + 1, timeout_s=150)
     assert len({call.id for call in calls}) == 1
     assert [call.headers["webhook-attempt"] for call in calls][:2] == ["1", "2"]
 
@@ -139,7 +140,7 @@ def test_a_hook_that_is_down_over_a_restart(
         server.kill()
         hooks.start()
         server.start()
-        assert len(hooks.wait_for("post-finish")) == 1
+        assert len(hooks.wait_for("post-finish", timeout_s=150)) == 1
 
 
 def test_dead_letters_are_listed_and_replayed(
