@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK := requirements.lock
 EXTRAS := embedded,postgres
+ALL_EXTRAS := $(EXTRAS),jwt,otel,webhooks
 GROUPS := --group dev --group docs
 WEB := tusd_py/demo/web
 STATIC := tusd_py/demo/static
@@ -80,7 +81,7 @@ packages: setup web
 sbom: setup
 	rm -rf $(VENV)-sbom
 	$(PYTHON) -m venv $(VENV)-sbom
-	$(VENV)-sbom/bin/python -m pip --quiet install -c $(LOCK) '.[$(EXTRAS)]'
+	$(VENV)-sbom/bin/python -m pip --quiet install -c $(LOCK) '.[$(ALL_EXTRAS)]'
 	$(VENV)-sbom/bin/python -m pip --quiet uninstall --yes pip setuptools
 	mkdir -p dist
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \

@@ -12,7 +12,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from tusd_py.cli import as_toml, is_size
-from tusd_py.settings import ENV_PREFIX, SECTIONS, ProfileSettings, Settings, section
+from tusd_py.settings import (
+    ENV_PREFIX,
+    SECTIONS,
+    TUSD_NAMES,
+    ProfileSettings,
+    Settings,
+    section,
+)
 from tusd_py.settings_sources import CONFIG_VARIABLE
 from tusd_py.units import show_duration
 
@@ -80,6 +87,9 @@ def entry(name: str, field: FieldInfo, *, within: str = "") -> list[str]:
     """Heading, facts and description of one setting."""
     facts = [kind(name, field), *bounds(field), *default(name, field)]
     description = (field.description or "").strip()
+    for other, ours in TUSD_NAMES.items():
+        if ours == name and not within:
+            description += f" tusd's name, `{other}`, is taken as well."
     return [f"### `{within}{name}`\n", f"{'; '.join(facts)}.\n", description, ""]
 
 

@@ -21,7 +21,15 @@ from pydantic.fields import FieldInfo
 
 from tusd_py import __version__
 from tusd_py.preparation import check_bucket, prepare_database, prepare_folders
-from tusd_py.settings import ENV_PREFIX, SECTIONS, Settings, SettingsError, mask_url, section
+from tusd_py.settings import (
+    ENV_PREFIX,
+    SECTIONS,
+    TUSD_NAMES,
+    Settings,
+    SettingsError,
+    mask_url,
+    section,
+)
 from tusd_py.settings_sources import CONFIG_VARIABLE, Loaded, load
 from tusd_py.telemetry import logs
 from tusd_py.units import parse_size, show_duration, show_size
@@ -193,7 +201,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> None:
-    flag = f"--{name.replace('_', '-')}"
+    tusd = [other for other, ours in TUSD_NAMES.items() if ours == name]
+    flags = [f"--{spelled.replace('_', '-')}" for spelled in (name, *tusd)]
     text = " ".join((field.description or "").split()).replace("%", "%%")
     if field.default_factory is None and field.default not in (None, "", ()):
         default = field.get_default()
@@ -203,7 +212,7 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> No
     text = f"{text} [{ENV_PREFIX}{name.upper()}]"
     if field.annotation is bool:
         group.add_argument(
-            flag,
+            *flags,
             dest=name,
             action=argparse.BooleanOptionalAction,
             default=argparse.SUPPRESS,
@@ -211,7 +220,7 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> No
         )
     else:
         group.add_argument(
-            flag, dest=name, default=argparse.SUPPRESS, metavar=_placeholder(field), help=text
+            *flags, dest=name, default=argparse.SUPPRESS, metavar=_placeholder(field), help=text
         )
 
 

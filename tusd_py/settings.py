@@ -606,6 +606,14 @@ def shown(name: str, value: Any) -> Any:
     return mask_url(str(value)) if name == "database_url" else value
 
 
+TUSD_NAMES: Mapping[str, str] = {
+    "network_timeout": "body_idle_timeout",
+    "s3_concurrent_part_uploads": "s3_max_connections",
+    "s3_part_size": "part_size",
+}
+"""What tusd calls settings of the same meaning and unit; taken wherever ours are."""
+
+
 def section(title: str) -> tuple[str, ...]:
     """Names of the fields under a heading of SECTIONS, in order."""
     names = list(Settings.model_fields)

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from tusd_py.settings import ENV_PREFIX, Settings, SettingsError, shown
+from tusd_py.settings import ENV_PREFIX, TUSD_NAMES, Settings, SettingsError, shown
 from tusd_py.units import show_duration, show_size
 from tusd_storage.partplan import MIB
 
@@ -50,10 +50,12 @@ def load(
     values: dict[str, object] = dict(defaults or {})
     origins: dict[str, str] = {}
     for name, value in (_read_file(Path(path)) if path else {}).items():
-        values[name], origins[name] = value, f"{name} in {Path(path or '').name}"
+        setting = TUSD_NAMES.get(name, name)
+        values[setting], origins[setting] = value, f"{name} in {Path(path or '').name}"
     for variable, value in sorted(environ.items()):
         if variable.startswith(ENV_PREFIX) and variable != CONFIG_VARIABLE and value:
             name = variable.removeprefix(ENV_PREFIX).lower()
+            name = TUSD_NAMES.get(name, name)
             values[name], origins[name] = value, variable
     for name, flag in (flags or {}).items():
         values[name], origins[name] = flag, f"--{name.replace('_', '-')}"

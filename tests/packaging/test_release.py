@@ -1,6 +1,7 @@
 """What a release is made of: packages an index takes, a bill of materials, workflows that run."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,15 @@ def test_the_bill_of_materials_names_every_dependency_with_its_licence(tmp_path:
         component = found[_name(Requirement(text).name)]
         assert component["version"]
         assert component["licenses"], component["name"]
+
+
+def test_the_extras_are_those_the_documentation_names() -> None:
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?m)^\| `([a-z]+)` \|", text))
+    assert named == set(PROJECT["project"]["optional-dependencies"])
+    make = (ROOT / "Makefile").read_text(encoding="utf-8")
+    extras = re.findall(r"(?m)^(?:ALL_)?EXTRAS := (?:\$\(EXTRAS\),)?(.*)$", make)
+    assert named == set(",".join(extras).split(","))
 
 
 def _name(text: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from tusd_py.cli import build_parser
 from tusd_py.settings import NODE_PATTERN, SECTIONS, Settings, SettingsError, mask_url, section
 from tusd_py.settings_sources import load
 from tusd_storage.partplan import MIB
@@ -28,6 +29,17 @@ def written(folder: Path, text: str) -> Path:
 
 
 # -- Where values come from
+
+
+def test_names_of_tusd_are_taken_wherever_ours_are(tmp_path: Path) -> None:
+    file = written(tmp_path, 's3_part_size = "8MiB"\nnetwork_timeout = "5s"')
+    loaded = load(environ={"TUSD_S3_CONCURRENT_PART_UPLOADS": "7"}, config=file)
+    settings = loaded.settings
+    assert (settings.part_size, settings.s3_max_connections) == (8 * MIB, 7)
+    assert settings.body_idle_timeout == timedelta(seconds=5)
+    assert loaded.origins["s3_max_connections"] == "TUSD_S3_CONCURRENT_PART_UPLOADS"
+    flags = vars(build_parser().parse_args(["serve", "--s3-part-size", "9MiB"]))
+    assert flags["part_size"] == "9MiB"
 
 
 def test_defaults() -> None:
