@@ -1,6 +1,7 @@
 """Final uploads on every store: content, order, partials of every size, faults and retries."""
 
 import os
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -136,8 +137,6 @@ async def test_equal_parts_where_the_store_wants_them(sessions: SqlStore, tmp_pa
 
 
 async def test_the_checksum_of_the_whole_is_composed(faulty: Node) -> None:
-    import zlib
-
     pieces = [os.urandom(size) for size in (3 * MIB, 12 * MIB, 17)]
     done = await final(faulty, *[await partial(faulty, piece) for piece in pieces])
     assert done.crc32 == zlib.crc32(b"".join(pieces))
@@ -162,6 +161,27 @@ async def test_a_failure_leaves_a_final_upload_that_can_be_finished(
     assert done.state is SessionState.COMPLETED
     assert await faulty.content(done) == b"".join(pieces)
     assert len(set(store_of(faulty).inner.objects) - before) == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_final_upload_that_has_its_parts_needs_its_partials_no_more(
+    faulty: Node, when: str
+) -> None:
+    """It was stuck for good: HEAD refused it, and the sweeps left it and its object alone."""
+    pieces = [os.urandom(size) for size in (6 * MIB, 5 * MIB)]
+    partials = [await partial(faulty, piece) for piece in pieces]
+    store_of(faulty).fail("complete_multipart", StoreUnavailable("down"), when=when)  # type: ignore[arg-type]
+    store_of(faulty).fail("head", StoreUnavailable("down"))
+    with pytest.raises(StoreUnavailable):
+        await final(faulty, *partials)
+    rows = await faulty.sessions.list_sessions(limit=100)  # type: ignore[attr-defined]
+    (left,) = [row for row in rows if row.concat]
+    for upload in partials:
+        await faulty.engine.terminate(upload.id)
+    done = await faulty.engine.status(left)
+    assert done.state is SessionState.COMPLETED
+    assert await faulty.content(done) == b"".join(pieces)
+    assert done.crc32 == zlib.crc32(b"".join(pieces))
 
 
 async def test_unfinished_partials_are_waited_for(faulty: Node) -> None:

@@ -314,15 +314,17 @@ class UploadEngine:
         return await self._resume_finish(lease)
 
     async def _finish_final(self, session: UploadSession) -> UploadSession:
-        partials = await concatenation.load_partials(
-            self._sessions, session.concat, owner=session.owner
-        )
-        longest = self.config.longest(
-            deferred=False, profile=session.profile, max_size=session.max_size
-        )
-        length = concatenation.total_length(partials, longest)
-        if not concatenation.finished(partials):
-            return replace(session, length=length)
+        length = session.length
+        if session.state is not SessionState.VERIFYING:  # then it has all its parts
+            partials = await concatenation.load_partials(
+                self._sessions, session.concat, owner=session.owner
+            )
+            longest = self.config.longest(
+                deferred=False, profile=session.profile, max_size=session.max_size
+            )
+            length = concatenation.total_length(partials, longest)
+            if not concatenation.finished(partials):
+                return replace(session, length=length)
         async with self._leases.hold(session.id, interrupt=_ignore, patience_s=0) as lease:
             if lease.session.state in lifecycle.TERMINAL:
                 return lease.session
