@@ -3,6 +3,7 @@
 Translates requests into the frozen values of `protocol` and answers back. No tus rule lives here.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +31,7 @@ from tusd_py.protocol.errors import MethodNotAllowed, UploadNotFound
 from tusd_py.protocol.idempotency import CreationKey, creation_key
 from tusd_py.protocol.requests import CreateRequest, parse_create, parse_patch
 from tusd_py.telemetry.events import Event, RequestRefused
+from tusd_py.uploads.body import Interrupted, Stop
 from tusd_py.uploads.engine import UploadEngine
 from tusd_storage.errors import CreationRepeated
 from tusd_storage.records import Kind, SessionState, UploadSession
@@ -83,6 +85,7 @@ class TusEndpoint:
         self._authorize = authorize
         self._key_metadata = key_metadata
         self._emit = emit
+        self._closing = False
         self._drains = Drains()
         self._hooks = hooks
         self._handlers: dict[str, Callable[[Exchange], Awaitable[None]]] = {
@@ -94,6 +97,7 @@ class TusEndpoint:
 
     def begin_shutdown(self) -> None:
         """Nothing is read any more of bodies that were refused."""
+        self._closing = True
         self._drains.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,6 +105,11 @@ class TusEndpoint:
         exchange = self._exchange(scope, receive, send)
         try:
             await self._handle(exchange)
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
+            # The time to shut down is over. What was acknowledged is kept; the rest comes again.
+            await self._refuse(exchange, Interrupted(Stop.SHUTDOWN))
         except Exception as error:  # the process's own loop: nothing may end without an answer
             await self._refuse(exchange, error)
 
