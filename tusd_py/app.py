@@ -26,15 +26,18 @@ from tusd_py.hooks.assembly import HookSet
 from tusd_py.hooks.sessions import Sessions
 from tusd_py.hooks.tus import TusHooks
 from tusd_py.http import direct, ops
+from tusd_py.http import operator as operator_page
 from tusd_py.http.auth import Authorize
 from tusd_py.http.authorizers import make_authorizers, make_signer
 from tusd_py.http.cors import Cors
 from tusd_py.http.download import Downloads
 from tusd_py.http.json_bodies import JsonBodies
 from tusd_py.http.locations import Locations, Sign
+from tusd_py.http.operator_gate import Gate
 from tusd_py.http.tus import TusEndpoint
 from tusd_py.maintenance import Maintenance, Parts
 from tusd_py.observation import Observation, Watched
+from tusd_py.operator import assembly
 from tusd_py.preparation import prepare_database
 from tusd_py.settings import Settings, SettingsError
 from tusd_py.settings_sources import load
@@ -146,7 +149,15 @@ class Services:
             **delivery.handlers(self.hooks.hooks, utc_now),
         }
         self.on_reaped: list[Callable[[Report], None]] = []
-        self.maintenance = Maintenance(settings, self._maintained())
+        maintained = self._maintained()
+        self.maintenance = Maintenance(settings, maintained)
+        self.operator = assembly.assemble(
+            settings,
+            state=self.sessions,
+            broker=self.broker,
+            tools=maintained.tools,
+            receiving=self.engine.receiving,
+        )
         self._starting = asyncio.Lock()
         self.started = False
 
@@ -186,6 +197,7 @@ class Services:
             is_dead=self._lock.is_dead,
             queue=self.sessions,
             registry=self.sessions,
+            diary=self.sessions,
             handlers=self.job_handlers,
             more_areas=self.direct.areas(),
             publish=self._tell_reaped,
@@ -238,6 +250,7 @@ class Services:
         self.tus.begin_shutdown()
         self.json_bodies.begin_shutdown()
         self.maintenance.begin_shutdown()
+        self.operator.watcher.begin_shutdown()
 
     async def start(self) -> None:
         """Makes the schema current, or says who has to. Raises: SettingsError, StateUnavailable."""
@@ -253,6 +266,7 @@ class Services:
         self.begin_shutdown()
         await self.observation.stop()
         await self.maintenance.stop()
+        await self.operator.watcher.aclose()
         await self.direct.aclose()
         if self.tus_hooks is not None:
             await self.tus_hooks.aclose()
@@ -282,6 +296,7 @@ class TusdApp(Starlette):
                 *ops.routes(probes),
                 *services.observation.routes(),
                 *direct_routes(services),
+                *operator_routes(services),
                 *demo_routes(services.settings),
             ],
             lifespan=self._lifespan,
@@ -306,7 +321,7 @@ class TusdApp(Starlette):
             await super().__call__(scope, receive, send)
             return
         is_upload = self._is_upload(scope)
-        if is_upload or self._is_direct(_own_path(scope)):
+        if is_upload or self._is_ours(_own_path(scope)):
             await self._start()
         serve: ASGIApp = self._services.tus if is_upload else super().__call__
         if is_upload or self._is_direct(_own_path(scope)):
@@ -331,7 +346,14 @@ class TusdApp(Starlette):
             return path == base[:-1]
         if base != "/":
             return True
-        return path not in self._own_paths and not self._is_direct(_own_path(scope))
+        return path not in self._own_paths and not self._is_ours(_own_path(scope))
+
+    def _is_ours(self, path: str) -> bool:
+        """Whether it is no upload, whatever the base path, and needs the services begun."""
+        settings = self._services.settings
+        if settings.operator_page and operator_page.is_operator(path):
+            return True
+        return self._is_direct(path)
 
     def _is_direct(self, path: str) -> bool:
         return self._services.settings.direct_uploads and direct.is_direct(path)
@@ -387,6 +409,15 @@ def direct_routes(services: Services) -> list[BaseRoute]:
         cors=services.cors,
         authorize=services.authorize,
     )
+
+
+def operator_routes(services: Services) -> list[BaseRoute]:
+    """The operator's page, where it is wanted."""
+    settings = services.settings
+    if not settings.operator_page:
+        return []
+    gate = Gate(settings.operator_token, is_open=settings.operator_open)
+    return operator_page.routes(services.operator, gate)
 
 
 def demo_routes(settings: Settings) -> list[BaseRoute]:

@@ -36,7 +36,7 @@ from tusd_py.units import parse_size, show_duration, show_size
 
 REFUSED = 2
 INTERRUPTED = 130
-OPERATIONS = ("reap", "work", "jobs", "doctor", "sign", "import_tusd")
+OPERATIONS = ("reap", "work", "jobs", "uploads", "doctor", "sign", "import_tusd")
 """Commands for operators: the modules of `tusd_py.commands`."""
 
 

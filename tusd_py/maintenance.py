@@ -1,28 +1,42 @@
-"""What runs beside the uploads of a process: the reaper on its schedule, and the job worker.
+"""What runs beside the uploads of a process: the reaper on its schedule, the job worker, and the
+sign of life of its node.
 
 Owns their wiring and their life. Knows ports, no adapter: `app` hands those in.
 """
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+
+import structlog
 
 from tusd_py.settings import Settings
 from tusd_reaper.actions import Tools
 from tusd_reaper.leader import Leader
 from tusd_reaper.reaper import Reaper
-from tusd_reaper.report import Report
+from tusd_reaper.report import Report, Sweep, summary
 from tusd_reaper.schedule import Schedule
 from tusd_reaper.sweeps import Area, Sweeps
 from tusd_reaper.worker import Handler, Worker, WorkerConfig
+from tusd_storage.errors import StorageError
 from tusd_storage.listing_ports import Node, NodeRegistry
+from tusd_storage.overview_ports import ReaperDiary, ReaperRun
 from tusd_storage.ports import JobQueue
 
 OUR_KEYS = re.compile(r"[a-z0-9][a-z0-9-]{0,15}-[A-Za-z0-9_-]{24}")
 """Keys of uploads: the id with a dash for the tilde. Without a prefix, this alone tells them from
 the keys of others in the same bucket."""
+
+SEEN_EVERY = timedelta(minutes=1)
+"""Between two signs of life of a serving process."""
+
+RUNS_KEPT = 20
+"""Runs of the reaper that are remembered, for each node."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +50,7 @@ class Parts:
     """Whether another process of this node is certainly gone."""
     queue: JobQueue
     registry: NodeRegistry
+    diary: ReaperDiary
     handlers: Mapping[str, Handler] = field(default_factory=dict)
     """By kind of job; without any there is no worker."""
     more_areas: Sequence[Area] = ()
@@ -54,10 +69,13 @@ class Maintenance:
         self.reaper = make_reaper(settings, parts)
         self.worker = make_worker(settings, parts)
         self._schedule = Schedule(self._reap, interval=settings.reap_interval)
+        self._presence = Schedule(self.seen, interval=SEEN_EVERY)
         self._working: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begins what the settings want."""
+        if self._settings.reap or self._settings.work:
+            self._presence.start()
         if self._settings.reap:
             self._schedule.start()
         if self._settings.work and self._parts.handlers and self._working is None:
@@ -70,6 +88,7 @@ class Maintenance:
     async def stop(self) -> None:
         """Running jobs end, or go back to the queue; a running sweep is broken off."""
         self.worker.stop()
+        await self._presence.stop()
         await self._schedule.stop()
         working, self._working = self._working, None
         if working is not None:
@@ -77,7 +96,27 @@ class Maintenance:
 
     async def _reap(self) -> None:
         await self.seen()
-        await self.reaper.run(apply=True)
+        await self.reap(apply=True)
+
+    async def reap(self, only: Collection[Sweep] = tuple(Sweep), *, apply: bool) -> Report:
+        """One run of the sweeps; it is remembered if it acted. Raises: StateUnavailable."""
+        report = await self.reaper.run(only, apply=apply)
+        if report.applied and not report.idle:
+            try:
+                await self._remember(report)
+            except StorageError as error:
+                log.warning("reaper_run_forgotten", error=str(error))
+        return report
+
+    async def _remember(self, report: Report) -> None:
+        began = f"{round(report.started_at.timestamp() * 1000):012x}"
+        run = ReaperRun(
+            id=f"{began}-{secrets.token_hex(4)}",
+            node=self._parts.tools.node,
+            started_at=report.started_at,
+            report=summary(report),
+        )
+        await self._parts.diary.record_run(run, keep=RUNS_KEPT)
 
     async def seen(self) -> None:
         """Says that this node is alive. Raises: StateUnavailable."""

@@ -377,6 +377,18 @@ class Settings(BaseModel):
     idempotency_metadata: str | None = None
     """Name of an `Upload-Metadata` value, such as a fingerprint of the file: creating with the same
     value again gives the same upload, as the header `Idempotency-Key` does."""
+    # -- The operator page
+    operator_page: bool = False
+    """Serve the operator's page and its JSON below `/operator/`: what is under way, what is stuck,
+    jobs, nodes. Needs `operator_token`."""
+    operator_token: Annotated[str | None, Hidden()] = None
+    """Whoever knows it may see and cancel every upload: at least 16 characters that nobody guesses.
+    For the sign-in form, and for programs as `Authorization: Bearer`."""
+    operator_open: bool = False
+    """Ask this machine's own browsers for no token: requests from loopback to a loopback name that
+    came through no proxy. Meant for `tusd-py dev`, where it is on."""
+    operator_idle_after: Duration = Field(default=timedelta(minutes=5), ge=timedelta(seconds=1))
+    """An unfinished upload without progress for this long is shown as stuck."""
 
     # -- Hooks
     hooks_http: Names = ()
@@ -482,6 +494,13 @@ class Settings(BaseModel):
                 raise ValueError('write "*" or origins like "https://app.example.com" (no path)')
         return value
 
+    @field_validator("operator_token")
+    @classmethod
+    def _check_operator_token(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) < 16 or not value.isprintable()):
+            raise ValueError("write at least 16 printable characters that nobody guesses")
+        return value
+
     @field_validator("inline_types")
     @classmethod
     def _check_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -517,6 +536,10 @@ class Settings(BaseModel):
                 f"max_part_size is {show_size(self.max_part_size)}, part_size is "
                 f"{show_size(self.part_size)}: write a part_size that is not larger"
             )
+        if self.operator_page and not (self.operator_token or self.operator_open):
+            raise ValueError("operator_page shows every upload: write an operator_token with it")
+        if self.operator_page and self.base_path.startswith("/operator/"):
+            raise ValueError('operator_page needs "/operator/": write another base_path')
         if self.demo_page and self.base_path == "/":
             raise ValueError('The demo page needs "/": set base_path to "/files/" or demo_page off')
         check_auth(self)
@@ -589,6 +612,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "Uploads straight to the store": ("direct_uploads", "validator_url"),
     "Downloads": ("download", "inline_types"),
     "Who may upload": ("auth", "idempotency_metadata"),
+    "The operator page": ("operator_page", "operator_idle_after"),
     "Hooks": ("hooks_http", "webhook_secret"),
     "Metrics": ("expose_metrics", "metrics_host"),
     "Logs": ("log_format", "log_level"),

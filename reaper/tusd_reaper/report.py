@@ -11,6 +11,9 @@ MAX_FAILURES = 20
 
 MAX_REASON_LENGTH = 200
 
+MAX_REASONS = 3
+"""Different reasons of one sweep that a `summary` keeps."""
+
 
 class Sweep(StrEnum):
     """The sweeps, in the order in which they run."""
@@ -61,6 +64,11 @@ class Report:
         """Number of things that could not be done."""
         return sum(sweep.counters.get("failed", 0) for sweep in self.sweeps)
 
+    @property
+    def idle(self) -> bool:
+        """Whether another process did all of it."""
+        return all(s.skipped and not s.counters.get("due") for s in self.sweeps)
+
 
 class Tally:
     """Counts while a sweep runs."""
@@ -104,6 +112,23 @@ class Tally:
             failures=tuple(self._failures),
             skipped=self._skipped,
         )
+
+
+def summary(report: Report) -> dict[str, object]:
+    """The report to be kept and shown: counters that count something, reasons without subjects."""
+    return {
+        "seconds": report.seconds,
+        "failed": report.failed,
+        "sweeps": [
+            {
+                "sweep": sweep.sweep.value,
+                "counters": {name: n for name, n in sweep.counters.items() if n},
+                "skipped": sweep.skipped,
+                "failures": sorted({failure.reason for failure in sweep.failures})[:MAX_REASONS],
+            }
+            for sweep in report.sweeps
+        ],
+    }
 
 
 def lines(report: Report) -> Iterable[str]:

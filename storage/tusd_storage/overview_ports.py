@@ -145,8 +145,8 @@ class Overview(Protocol):
         """A page of sessions. Looks at a bounded number of rows, however few are wanted."""
         ...
 
-    async def find(self, ref: str) -> list[UploadSession]:
-        """The session with this id; else those whose id begins so, two at most."""
+    async def find(self, beginning: str, *, limit: int = 2) -> list[UploadSession]:
+        """The session with this id; else those whose id begins so, in order of id."""
         ...
 
 

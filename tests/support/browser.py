@@ -132,6 +132,18 @@ class Browser:
         self._ask("download", selector=selector, path=str(path))
         return path.read_bytes()
 
+    def fill(self, selector: str, text: str) -> None:
+        """Types into what the selector finds."""
+        self._ask("fill", selector=selector, text=text)
+
+    def resize(self, width: int, height: int) -> None:
+        """The size of what the page is seen through, in CSS pixels."""
+        self._ask("resize", width=width, height=height)
+
+    def prefer(self, color_scheme: str) -> None:
+        """`light` or `dark`."""
+        self._ask("prefer", colorScheme=color_scheme)
+
     def screenshot(self, name: str) -> Path:
         """A picture of the page, for people."""
         path = self._folder / f"{name}.png"

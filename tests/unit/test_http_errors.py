@@ -13,6 +13,7 @@ from tusd_py.hooks import errors as hooks
 from tusd_py.hooks.events import HttpResponse
 from tusd_py.http import auth, download, errors, json_errors
 from tusd_py.http.errors import INTERNAL, TABLE, failure_of, headers_of, problem
+from tusd_py.operator import errors as operator
 from tusd_py.protocol import errors as protocol
 from tusd_py.uploads.body import ClientGone, Interrupted, Stop
 from tusd_storage import errors as storage
@@ -39,6 +40,7 @@ KINDS = [
     *concrete(storage.StorageError),
     *concrete(broker.BrokerError),
     *concrete(hooks.HookError),
+    *concrete(operator.OperatorError),
     auth.Unauthorized,
     auth.Forbidden,
     auth.SignatureRefused,

@@ -58,4 +58,4 @@ async def _reap(settings: Settings, only: Sequence[Sweep], *, apply: bool) -> Re
     assert task is not None
     async with services(settings) as running:
         on_stop(task.cancel)
-        return await running.maintenance.reaper.run(only, apply=apply)
+        return await running.maintenance.reap(only, apply=apply)

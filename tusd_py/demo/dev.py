@@ -23,6 +23,8 @@ DEFAULTS: Mapping[str, object] = {
     "demo_page": True,
     "download": "stream",
     "log_level": "warning",
+    "operator_open": True,
+    "operator_page": True,
     "s3_bucket": "uploads",
 }
 """Below flags, environment and file. Downloads go through the server: the engine is on loopback, a
@@ -113,6 +115,7 @@ def block(settings: Settings) -> str:
     root = f"http://{_reachable(settings.host)}:{settings.port}"
     lines = [
         ("Page", f"{root}/" if settings.demo_page else "off (demo_page)"),
+        ("Operator", f"{root}/operator/" if settings.operator_page else "off (operator_page)"),
         ("Uploads", f"{root}{settings.base_path}"),
         ("Bucket", f"{settings.s3_bucket} at {settings.s3_endpoint} (embedded, keys in data_dir)"),
         ("Data", str(settings.data_dir.resolve())),

@@ -6,8 +6,6 @@ endpoint by `/demo/config.json`. Without built scripts, a plain page says how to
 Files are small and read once, when the routes are made.
 """
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.requests import Request
@@ -15,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from tusd_py import __version__
+from tusd_py.http.static_files import MEDIA_TYPES, StaticFile
 from tusd_py.settings import Settings
 
 HERE = Path(__file__).parent
@@ -24,14 +23,6 @@ HTML = HERE / "html"
 PAGES = {"/": "index.html", "/uppy": "uppy.html"}
 PLAIN = "plain.html"
 BUILT = "upload.js"
-
-MEDIA_TYPES = {
-    ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".txt": "text/plain; charset=utf-8",
-}
 
 HEADERS = {
     # Pictures: thumbnails of chosen files are blobs, icons in the stylesheets are data.
@@ -47,31 +38,14 @@ HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    content: bytes
-    media_type: str
-    etag: str
-
-    @classmethod
-    def read(cls, path: Path) -> "_File":
-        content = path.read_bytes()
-        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        return cls(content, MEDIA_TYPES[path.suffix], etag)
-
-    def answer(self, request: Request) -> Response:
-        headers = HEADERS | {"ETag": self.etag}
-        if request.headers.get("if-none-match") == self.etag:
-            return Response(status_code=304, headers=headers)
-        return Response(self.content, media_type=self.media_type, headers=headers)
-
-
 def routes(settings: Settings, *, static_dir: Path = STATIC) -> list[BaseRoute]:
     """The routes, to be placed behind the application's own; they work under any `root_path`."""
     built = (static_dir / BUILT).is_file()
-    pages = {path: _File.read(HTML / (name if built else PLAIN)) for path, name in PAGES.items()}
+    pages = {
+        path: StaticFile.read(HTML / (name if built else PLAIN)) for path, name in PAGES.items()
+    }
     assets = {
-        path.name: _File.read(path)
+        path.name: StaticFile.read(path)
         for folder in (HTML, static_dir)
         if folder.is_dir()
         for path in sorted(folder.iterdir())
@@ -80,11 +54,11 @@ def routes(settings: Settings, *, static_dir: Path = STATIC) -> list[BaseRoute]:
 
     async def page(request: Request) -> Response:
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-        return pages[path or "/"].answer(request)
+        return pages[path or "/"].answer(request, HEADERS)
 
     async def asset(request: Request) -> Response:
         file = assets.get(request.path_params["name"])
-        return file.answer(request) if file else Response(status_code=404, headers=HEADERS)
+        return file.answer(request, HEADERS) if file else Response(status_code=404, headers=HEADERS)
 
     async def config(request: Request) -> Response:
         endpoint = f"{request.scope.get('root_path', '')}{settings.base_path}"

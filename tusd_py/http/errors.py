@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tusd_py.broker import errors as broker
 from tusd_py.hooks import errors as hooks
 from tusd_py.http import auth, download, json_errors
+from tusd_py.operator import errors as operator
 from tusd_py.protocol import errors as protocol
 from tusd_py.protocol.headers import VERSION
 from tusd_py.uploads.body import ClientGone, Interrupted, Stop
@@ -89,6 +90,12 @@ TABLE: dict[type[Exception], Failure] = {
         "the application behind this server did not answer as it should",
         retry=True,
     ),
+    # The operator's page
+    operator.NoSuchUpload: Failure(404, "upload_not_found"),
+    operator.AmbiguousRef: Failure(409, "ambiguous_ref"),
+    operator.NoSuchJob: Failure(404, "job_not_found"),
+    operator.NotRetriable: Failure(409, "not_retriable"),
+    operator.TooManyViewers: Failure(503, "too_many_viewers", retry=True),
     # The upload's writer
     storage.LeaseHeld: Failure(423, "upload_locked", retry=True),
     storage.LeaseLost: Failure(423, "upload_locked", retry=True),

@@ -112,6 +112,11 @@ class Appender:
             if self._reading and self._task is not None:
                 self._task.cancel()
 
+    @property
+    def received(self) -> tuple[str, int]:
+        """The upload's id, and its offset with what has arrived and is not acknowledged yet."""
+        return self._ledger.session.id, self._slicer.offset
+
     async def spill_if_stale(self, now: float) -> None:
         """Moves bytes that wait too long in memory to the spool."""
         buffer = self._buffer

@@ -106,6 +106,10 @@ class UploadEngine:
         """Request bodies being read now."""
         return self._watch.active
 
+    def receiving(self) -> dict[str, int]:
+        """Offsets of the bodies this process receives now, acknowledged or not yet, by id."""
+        return self._watch.received()
+
     async def aclose(self) -> None:
         """Ends the background task of the engine."""
         await self._watch.aclose()

@@ -135,12 +135,12 @@ class SqlOverview:
 
         return await self._executor.read(work)
 
-    async def find(self, ref: str) -> list[UploadSession]:
-        params: Params = {"ref": ref, "end": f"{ref}{_LAST}"}
+    async def find(self, beginning: str, *, limit: int = 2) -> list[UploadSession]:
+        params: Params = {"from": beginning, "end": f"{beginning}{_LAST}", "limit": limit}
 
         def work(connection: Connection) -> list[UploadSession]:
             found = _sessions(connection, self._overview.beginning, params)
-            exact = [session for session in found if session.id == ref]
+            exact = [session for session in found if session.id == beginning]
             return exact or list(found)
 
         return await self._executor.read(work)

@@ -90,7 +90,8 @@ class OverviewStatements:
             for stuck in (False, True)
         }
         self.beginning = one(
-            f"SELECT {_S} FROM upload_sessions WHERE id >= :ref AND id < :end ORDER BY id LIMIT 2"
+            f"SELECT {_S} FROM upload_sessions WHERE id >= :from AND id < :end ORDER BY id"
+            " LIMIT :limit"
         )
         # Diary
         self.record_run = one(f"INSERT INTO reaper_runs {RUN.insert_values()}")

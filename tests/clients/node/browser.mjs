@@ -55,6 +55,9 @@ const actions = {
   click: ({ selector, timeout }) => page.locator(selector).click({ timeout }),
   choose: ({ selector, files, timeout }) =>
     page.locator(selector).setInputFiles(files, { timeout }),
+  fill: ({ selector, text, timeout }) => page.locator(selector).fill(text, { timeout }),
+  resize: ({ width, height }) => page.setViewportSize({ width, height }).then(() => null),
+  prefer: (media) => page.emulateMedia(media).then(() => null),
   screenshot: ({ path }) => page.screenshot({ path, fullPage: true }).then(() => null),
   drop,
   download,
