@@ -113,7 +113,7 @@ class Appender:
                 self._task.cancel()
 
     @property
-    def received(self) -> tuple[str, int]:
+    def progress(self) -> tuple[str, int]:
         """The upload's id, and its offset with what has arrived and is not acknowledged yet."""
         return self._ledger.session.id, self._slicer.offset
 

@@ -64,8 +64,8 @@ class Watch:
         return len(self._appenders)
 
     def received(self) -> dict[str, int]:
-        """Offsets of the uploads whose bodies are being read, by id; see `Appender.received`."""
-        return dict(appender.received for appender in self._appenders)
+        """Offsets of the uploads whose bodies are being read, by id; see `Appender.progress`."""
+        return dict(appender.progress for appender in self._appenders)
 
     def stop_all(self) -> None:
         """Shutdown: every running body ends here, and every later one at once."""
