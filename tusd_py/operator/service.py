@@ -6,7 +6,6 @@ others do: whoever writes it lets go first, in this process or another.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol as TypingProtocol
 
 import structlog
@@ -113,7 +112,8 @@ class Operator:
         """
         session = await self.find(wanted)
         done = await self._parts.cancel(session.id)
-        self._told("operator_cancelled", session.id)
+        self._show_soon()
+        log.info("operator_cancelled", upload=ref(session.id))
         return done
 
     async def retry(self, wanted: str) -> UploadSession:
@@ -131,7 +131,8 @@ class Operator:
             done = await self.find(session.id)
         else:
             raise NotRetriable("this upload waits for its client, or has ended")
-        self._told("operator_retried", session.id)
+        self._show_soon()
+        log.info("operator_retried", upload=ref(session.id))
         return done
 
     async def jobs(
@@ -155,17 +156,10 @@ class Operator:
         if not await self._parts.jobs.revive(job_id, now=self._parts.sources.now()):
             await self.job(job_id)
             raise NotRetriable("this job runs now, or is done")
-        self._camera.look_again()
-        self.watcher.refresh()
+        self._show_soon()
         log.info("operator_retried_job", job=job_id)
         return await self.job(job_id)
 
-    def _told(self, event: str, session_id: str) -> None:
+    def _show_soon(self) -> None:
         self._camera.look_again()
         self.watcher.refresh()
-        log.info(event, upload=ref(session_id))
-
-    @property
-    def now(self) -> Callable[[], datetime]:
-        """The clock."""
-        return self._parts.sources.now
