@@ -25,6 +25,8 @@ from tusd_py.hooks import Hook, delivery, origin
 from tusd_py.hooks.assembly import HookSet
 from tusd_py.hooks.sessions import Sessions
 from tusd_py.hooks.tus import TusHooks
+from tusd_py.hooks.sinks import Sink
+from tusd_py.hooks.watched import WatchedSink
 from tusd_py.http import direct, ops
 from tusd_py.http import operator as operator_page
 from tusd_py.http.auth import Authorize
@@ -83,7 +85,7 @@ class Services:
         if observe_s3 is None and metrics is not None:
             observe_s3 = metrics.observe_s3
         self.config = upload_config(settings)
-        self.hooks = HookSet(settings, hooks, utc_now)
+        self.hooks = HookSet(settings, hooks, utc_now, watch=self._watch_hook)
         self.sessions = SqlStore.connect(
             settings.database_url,
             pool_size=settings.database_pool_size,
@@ -166,6 +168,9 @@ class Services:
         found = self.direct.profiles.get(profile, Strategy.RESUMABLE)
         return destination_of(found, self.config)
 
+    def _watch_hook(self, sink: Sink) -> Sink:
+        return WatchedSink(sink, self.telemetry.emit, self.observation.stages)
+
     def _watched(self) -> Watched:
         """What metrics are read from."""
         siblings = self._siblings
@@ -175,6 +180,7 @@ class Services:
             tails=self.tails,
             statistics=self.sessions.statistics,
             is_dead=siblings.is_dead if siblings else _never,
+            job_kinds=lambda: self.job_handlers,
             now=utc_now,
         )
 

@@ -4,7 +4,7 @@ Owns the wiring between what happens and who counts it. Knows ports, no adapter.
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,6 +37,8 @@ class Watched:
     statistics: Statistics
     is_dead: Callable[[str], bool]
     """Whether the process with this id, of the same server, is gone."""
+    job_kinds: Callable[[], Iterable[str]]
+    """Those that this process runs: told even while there is no job of them."""
     now: Callable[[], datetime]
 
 
@@ -63,7 +65,7 @@ class Observation:
             return
         sampler = self._sampler = Sampler(metrics, lambda: self._look(metrics, watched))
         self._lookups = (
-            StateLookup(watched.statistics, watched.now),
+            StateLookup(watched.statistics, watched.now, watched.job_kinds),
             TailLookup(watched.tails.scan, self._in_thread),
         )
         self.exposition = Exposition(

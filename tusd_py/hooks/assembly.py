@@ -23,15 +23,19 @@ class HookSet:
     """All hooks of a process, and the HTTP client they share."""
 
     def __init__(
-        self, settings: Settings, given: Sequence[Hook], now: Callable[[], datetime]
+        self,
+        settings: Settings,
+        given: Sequence[Hook],
+        now: Callable[[], datetime],
+        watch: Callable[[Sink], Sink] | None = None,
     ) -> None:
-        """Raises: SettingsError."""
+        """`watch` wraps every sink. Raises: SettingsError."""
         self._now = now
         self._settings = settings
         self._client: httpx.AsyncClient | None = None
         self.signer = Signer(settings.webhook_secret)
-        sinks = [*self._python_sinks(given), *self._http_sinks()]
-        self.hooks = Hooks(sinks, now)
+        sinks: list[Sink] = [*self._python_sinks(given), *self._http_sinks()]
+        self.hooks = Hooks(sinks if watch is None else list(map(watch, sinks)), now)
 
     def outbox(self) -> HookOutbox | None:
         """What writes events; None when nobody is to be told of any."""

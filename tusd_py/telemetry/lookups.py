@@ -70,9 +70,15 @@ class _Paced:
 class StateLookup:
     """What the database says: jobs, and sessions that are not finished."""
 
-    def __init__(self, statistics: Statistics, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        statistics: Statistics,
+        now: Callable[[], datetime],
+        job_kinds: Callable[[], Iterable[str]],
+    ) -> None:
         self._statistics = statistics
         self._now = now
+        self._job_kinds = job_kinds
         self._counts: StateCounts | None = None
         self._kinds: set[str] = set()
         self._paced = _Paced(self._look)
@@ -111,7 +117,7 @@ class StateLookup:
             "For how long the longest waiting job has been due.",
             labels=["kind"],
         )
-        self._kinds |= {backlog.kind for backlog in counts.jobs}
+        self._kinds |= {*self._job_kinds()} | {backlog.kind for backlog in counts.jobs}
         found = {(backlog.kind, backlog.state): backlog for backlog in counts.jobs}
         for kind in sorted(self._kinds):
             for state in (JobState.QUEUED, JobState.RUNNING, JobState.DEAD):

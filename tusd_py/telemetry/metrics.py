@@ -141,10 +141,9 @@ class Metrics:
                 received.inc(event.offset_delta)
 
         def asked(event: events.HookInvoked) -> None:
-            kind = event.hook if event.hook in HOOKS else OTHER
-            invocations.labels(kind).inc()
+            invocations.labels(event.hook).inc()
             if event.failed:
-                errors.labels(kind).inc()
+                errors.labels(event.hook).inc()
 
         def refused(event: events.RequestRefused) -> None:
             self.tusd_errors.labels(str(event.status), event.code).inc()
