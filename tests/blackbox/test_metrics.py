@@ -13,9 +13,11 @@ from tests.support.metrics import Scrape, scrape
 from tests.support.process import ServerFailed, ServerProcess, free_port
 from tests.support.tus import TusClient, poll
 from tests.support.wire import Answer
+from tusd_py.settings import Settings
 
 MIB = 1024 * 1024
 PART = 5 * MIB
+BUDGET = Settings.model_fields["memory_budget"].default
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +188,7 @@ def test_two_workers_count_together_and_a_killed_one_is_not_forgotten(
             assert told.value("tusd_uploads_finished") == 24
             assert told.value("tusd_bytes_received") == 24 * len(data)
             assert told.total("tusd_py_s3_requests_total", operation="PutObject") == 24
-            assert told.value("tusd_py_memory_budget_limit_bytes") == 2 * 256 * MIB
+            assert told.value("tusd_py_memory_budget_limit_bytes") == 2 * BUDGET
         before = set(children(server.pid))
         assert len(before) == 2
         os.kill(min(before), signal.SIGKILL)
@@ -198,4 +200,4 @@ def test_two_workers_count_together_and_a_killed_one_is_not_forgotten(
             told = scrape(metrics)
             assert told.value("tusd_uploads_finished") == 30
             assert told.value("tusd_py_workers") == 2
-            assert told.value("tusd_py_memory_budget_limit_bytes") == 2 * 256 * MIB
+            assert told.value("tusd_py_memory_budget_limit_bytes") == 2 * BUDGET
