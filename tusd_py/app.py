@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
@@ -59,6 +60,9 @@ from tusd_storage.s3 import Observe, S3Config, S3Store
 from tusd_storage.sql import SqlStore
 from tusd_storage.tail import NodeTails
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
 
 def utc_now() -> datetime:
     """The clock of the program."""
@@ -76,11 +80,12 @@ class Services:
         observe_s3: Observe | None = None,
         validator: Validator | None = None,
         hooks: Sequence[Hook] = (),
+        tracer_provider: "TracerProvider | None" = None,
     ) -> None:
         self.settings = settings
         self.telemetry = Telemetry()
         self._siblings = metrics_lock()  # first: who counts without it is taken for dead
-        self.observation = Observation(settings, self.telemetry)
+        self.observation = Observation(settings, self.telemetry, tracer_provider)
         metrics = self.observation.metrics
         if observe_s3 is None and metrics is not None:
             observe_s3 = metrics.observe_s3
@@ -388,19 +393,25 @@ def create_app(
     authorize: Authorize | None = None,
     validator: Validator | None = None,
     hooks: Sequence[Hook] = (),
+    tracer_provider: "TracerProvider | None" = None,
 ) -> TusdApp:
     """The server as an ASGI application; without settings, from environment and file.
 
     `authorize` is asked for every request, see `tusd_py.http.auth`; `validator` for every upload
     that arrived, see `tusd_py.broker.validation`; `hooks` are told of what happens and asked
-    before it, beside those of the settings, see `tusd_py.hooks`. Mounted in another
+    before it, beside those of the settings, see `tusd_py.hooks`; `tracer_provider` makes
+    the OpenTelemetry spans, instead of what `OTEL_…` variables ask for. Mounted in another
     application, call `await app.state.services.stop()` when that one ends.
     Raises: SettingsError.
     """
     if settings is None:
         settings = load().settings
     settings.require_bucket()
-    return TusdApp(Services(settings, authorize, validator=validator, hooks=hooks))
+    return TusdApp(
+        Services(
+            settings, authorize, validator=validator, hooks=hooks, tracer_provider=tracer_provider
+        )
+    )
 
 
 def direct_routes(services: Services) -> list[BaseRoute]:

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from starlette.routing import BaseRoute
 
@@ -21,10 +22,14 @@ from tusd_py.telemetry.lookups import StateLookup, TailLookup
 from tusd_py.telemetry.metrics import Metrics
 from tusd_py.telemetry.sampling import Sampler
 from tusd_py.telemetry.stages import Stage, Stages
+from tusd_py.telemetry.tracing_wanted import tracing
 from tusd_py.uploads.engine import UploadEngine
 from tusd_storage.leases import LeaseManager
 from tusd_storage.ports import TailStore
 from tusd_storage.statistics_ports import Statistics
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +50,10 @@ class Watched:
 class Observation:
     """Built before what it watches, so that this can be told whom to tell; `watch` completes it."""
 
-    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+    def __init__(
+        self, settings: Settings, telemetry: Telemetry, provider: "TracerProvider | None" = None
+    ) -> None:
+        """`provider`: of an application that traces already; else the environment decides."""
         self._settings = settings
         self.stages = Stages()
         self.metrics = Metrics() if settings.expose_metrics else None
@@ -56,7 +64,10 @@ class Observation:
         if self.metrics is not None:
             telemetry.subscribe(self.metrics.on_event)
             self.stages.observe(self.metrics.observe_stage)
-        self.requests = Observed(self.metrics)
+        self.tracing = tracing(provider)
+        if self.tracing is not None:
+            self.stages.surround(self.tracing.stage)
+        self.requests = Observed(self.metrics, self.tracing)
 
     def watch(self, watched: Watched) -> None:
         """From now on there is something to read."""
@@ -116,6 +127,8 @@ class Observation:
             await lookup.aclose()
         if self.exposition is not None:
             self.exposition.close()
+        if self.tracing is not None:
+            await self.tracing.aclose()
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         assert self.exposition is not None

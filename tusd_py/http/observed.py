@@ -35,7 +35,10 @@ class Watcher(Protocol):
 class Span(Protocol):
     """A request in a trace."""
 
-    trace_id: str
+    @property
+    def trace_id(self) -> str:
+        """32 hexadecimal digits."""
+        ...
 
     def answered(self, status: int) -> None:
         """Says how it went."""
