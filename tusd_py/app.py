@@ -25,8 +25,8 @@ from tusd_py.broker.validation import Validator
 from tusd_py.hooks import Hook, delivery, origin
 from tusd_py.hooks.assembly import HookSet
 from tusd_py.hooks.sessions import Sessions
-from tusd_py.hooks.tus import TusHooks
 from tusd_py.hooks.sinks import Sink
+from tusd_py.hooks.tus import TusHooks
 from tusd_py.hooks.watched import WatchedSink
 from tusd_py.http import direct, ops
 from tusd_py.http import operator as operator_page
