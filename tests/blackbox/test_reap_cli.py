@@ -136,7 +136,7 @@ def test_the_server_sweeps_by_itself(seaweed: Engine, tmp_path: Path) -> None:
         assert shop.tus.patch(url, 0, bytes(6 * MIB)).status == 204
         poll(lambda shop=shop: not shop.bucket.multiparts() and not shop.tails(), timeout_s=20)
         poll(lambda shop=shop, url=url: shop.tus.head(url).status == 404, timeout_s=20)
-        assert '"sweep"' in shop.server.log()
+        shop.server.wait_for_log('"sweep"', timeout_s=20)
 
 
 def test_jobs_are_listed_shown_and_tried_again(shop: Shop) -> None:
