@@ -37,7 +37,7 @@ T = TypeVar("T")
 STALE_S = 1.0
 """Bytes that wait longer in memory for the rest of their part go to the spool."""
 
-FAST_READ = 32 * 1024
+FAST_READ = 128 * 1024
 """Bytes that came at once: from here on the next ones are received straight into a slab."""
 
 
