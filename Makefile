@@ -22,7 +22,7 @@ WEB_SOURCES := $(WEB)/package.json $(WEB)/package-lock.json $(wildcard $(WEB)/*.
 NODE_CLIENTS := $(patsubst %/package-lock.json,%,$(wildcard tests/clients/*/package-lock.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup web page test chaos lint check format docs packages sbom bench bench-quick bench-load bench-reliability lock clean
+.PHONY: help run setup web page test chaos lint check format docs packages sbom bench bench-quick bench-load bench-growth bench-reliability lock clean
 
 help:
 	@echo 'make run     start everything on this machine and say where the page is'
@@ -102,6 +102,9 @@ bench-quick: setup
 
 bench-load: setup
 	$(BIN)/python -m bench.load $(ARGS)
+
+bench-growth: setup
+	$(BIN)/python -m bench.growth $(ARGS)
 
 # Everything the tests and the program need, as the newest versions that Python 3.11 can have.
 lock:

@@ -17,13 +17,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from bench import machine
 from bench.measure import drive, warm_up
 from bench.processes import Program, clean_environment
-from bench.servers import PART_SIZE, Server, credentials, servers
-from bench.stores import null_s3
+from bench.servers import PART_SIZE, Launch, Server, credentials, servers
+from bench.stores import Store, null_s3
 from bench.workloads import MIB
 
 PARTS = (1, 100, 1_000, 9_000)
@@ -100,7 +102,7 @@ class Bench:
         """One pass of the reaper: its wall and processor seconds, and its peak memory."""
         launch = self.server.launch(self.cache, 9, self.folder / "server", self.store)
         environment = clean_environment({**credentials(self.store), **launch.environment})
-        command = [sys.executable, "-m", "tusd_py.cli", "reap", "--apply"]
+        command = [launch.command[0], "-m", "tusd_py.cli", "reap", "--apply"]
         started = time.perf_counter()
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -203,7 +205,7 @@ def open_uploads(server: Server, options: argparse.Namespace) -> None:
             bench.start()
             client = bench.client()
             client.create(100 * MIB)
-            patch = client.timed(PATCHES, lambda: client.patch(SMALL, bytes(SMALL)))
+            patch = client.timed(PATCHES, partial(client.patch, SMALL, bytes(SMALL)))
             head = client.timed(HEADS, client.head)
             assert bench.program is not None
             resident = machine.resident_bytes(bench.program.pid) / MIB
@@ -305,12 +307,9 @@ def workers(server: Server, options: argparse.Namespace) -> None:
 
 def with_workers(server: Server, count: int) -> Server:
     """The server with so many processes."""
-    from dataclasses import replace
 
-    from bench.servers import Launch
-
-    def launch(cache: Path, port: int, folder: Path, store: object) -> Launch:
-        one = server.launch(cache, port, folder, store)  # type: ignore[arg-type]
+    def launch(cache: Path, port: int, folder: Path, store: Store) -> Launch:
+        one = server.launch(cache, port, folder, store)
         return Launch(one.command, {**one.environment, "TUSD_WORKERS": str(count)})
 
     return replace(server, launch=launch)

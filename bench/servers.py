@@ -4,6 +4,7 @@ Every one gets 5 MiB parts where that can be set, path-style addressing, one pro
 defaults otherwise. Peers come from the package registries, into the cache folder.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -79,15 +80,29 @@ def credentials(store: Store) -> dict[str, str]:
 # -- This project
 
 
-def _own_version(_: Path) -> str:
+def _install_own(cache: Path) -> str:
+    """What people install, without what the tests need; the code itself is this tree."""
     from tusd_py import __version__
 
+    lock = ROOT / "requirements.lock"
+    wanted = hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    folder = cache / "own"
+    if not (folder / wanted).exists():
+        _must([sys.executable, "-m", "venv", "--clear", str(folder)], cache)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+        _must([*pip, "-c", str(lock), f"{ROOT}[postgres]"], cache)
+        (folder / wanted).touch()
     described = run_quietly(["git", "-C", str(ROOT), "describe", "--always", "--dirty"])
     return f"{__version__} ({described})" if described else __version__
 
 
 def _own(
-    extra: Mapping[str, str], database: str | None, _: Path, port: int, folder: Path, store: Store
+    extra: Mapping[str, str],
+    database: str | None,
+    cache: Path,
+    port: int,
+    folder: Path,
+    store: Store,
 ) -> Launch:
     environment = {
         "TUSD_PORT": str(port),
@@ -102,9 +117,9 @@ def _own(
     if database:
         environment["TUSD_DATABASE_URL"] = database
     # As at every start but the first: otherwise what migrates stays in the server's memory.
-    migrate = [sys.executable, "-m", "tusd_py.cli", "migrate"]
-    _must(migrate, folder, **environment)
-    return Launch([sys.executable, "-m", "tusd_py.cli", "serve"], environment)
+    python = str(cache / "own" / "bin" / "python")
+    _must([python, "-m", "tusd_py.cli", "migrate"], folder, **environment)
+    return Launch([python, "-m", "tusd_py.cli", "serve"], environment)
 
 
 FAST = {"TUSD_TAIL_FSYNC": "false", "TUSD_SQLITE_SYNCHRONOUS": "NORMAL"}
@@ -238,11 +253,11 @@ def servers(database: str | None = None, settings: Mapping[str, str] | None = No
     own = dict(settings or {})
     boto = ("boto3", "uvicorn", "uvloop", "httptools")
     return [
-        Server("tusd-py", "tusd-py", _own_version, partial(_own, own, database)),
+        Server("tusd-py", "tusd-py", _install_own, partial(_own, own, database)),
         Server(
             "tusd-py-fast",
             "tusd-py, fast",
-            _own_version,
+            _install_own,
             partial(_own, FAST | own, database),
             note="without flushing tails, SQLite NORMAL: what was acknowledged survives a crash of"
             " the program, not of the machine",
