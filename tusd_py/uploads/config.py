@@ -34,7 +34,7 @@ class UploadConfig:
     """What to do when acknowledged bytes are not on this node; see `guard`."""
     parts_in_flight: int = 4
     """Parts of one PATCH that may be on their way to the store at once."""
-    memory_budget: int = 64 * MIB
+    memory_budget: int = 48 * MIB
     """Bytes of request bodies the process keeps in memory; beyond it they wait on disk."""
 
     owner_size_limited: bool = False
