@@ -152,6 +152,21 @@ def test_broken_chunks(target: Site, name: str) -> None:
     assert target.tus.delete(url).status == 204
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "deflate", "x", "GZIP"])
+def test_coded_bodies_are_refused_before_they_are_read(target: Site, coding: str) -> None:
+    """Nothing is ever unpacked, and nothing packed is taken for a file."""
+    url = target.tus.create(50)
+    headers = BODY | {"Upload-Offset": "0", "Content-Length": "50", "Content-Encoding": coding}
+    answer = ask(target, request_head("PATCH", urlsplit(url).path, headers))
+    assert answer is not None
+    assert answer.status == 415 and b"unsupported_media_type" in answer.body
+    assert target.tus.offset(url) == 0
+    length = BODY | {"Upload-Length": "50", "Content-Length": "50", "Content-Encoding": coding}
+    created = ask(target, request_head("POST", "/files/", length))
+    assert created is not None and created.status == 415
+    assert target.tus.delete(url).status == 204
+
+
 SIZES = ["-1", "+1", "1.5", "1e3", "0x10", "1 1", "5, 5", "", "NaN", "9" * 19, "9" * 5000, "\xb2"]
 
 

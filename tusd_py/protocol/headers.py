@@ -97,10 +97,16 @@ def check_version(headers: Headers) -> None:
 
 
 def check_media_type(headers: Headers) -> None:
-    """Core, PATCH, and Creation With Upload. Raises: UnsupportedMediaType."""
+    """Core, PATCH, and Creation With Upload. Raises: UnsupportedMediaType.
+
+    Offsets count the bytes of the file: a coded body would be stored as it is, and be no longer
+    what its sender meant (RFC 9110, section 15.5.16).
+    """
     given = headers.get("content-type", "").partition(";")[0].strip().lower()
     if given != OFFSET_MEDIA_TYPE:
         raise UnsupportedMediaType(f"the body must be sent as {OFFSET_MEDIA_TYPE}")
+    if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise UnsupportedMediaType("the body must be sent without Content-Encoding")
 
 
 def effective_method(method: str, headers: Headers) -> str:
