@@ -22,7 +22,7 @@ WEB_SOURCES := $(WEB)/package.json $(WEB)/package-lock.json $(wildcard $(WEB)/*.
 NODE_CLIENTS := $(patsubst %/package-lock.json,%,$(wildcard tests/clients/*/package-lock.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup web page test chaos lint check format docs packages sbom bench bench-quick bench-load bench-growth bench-reliability lock clean
+.PHONY: help run setup web page test chaos fuzz lint check format docs packages sbom bench bench-quick bench-load bench-growth bench-reliability lock clean
 
 help:
 	@echo 'make run     start everything on this machine and say where the page is'
@@ -102,6 +102,11 @@ bench-quick: setup
 
 bench-load: setup
 	$(BIN)/python -m bench.load $(ARGS)
+
+# ARGS="create patch --seconds 600"
+fuzz: setup
+	$(PIP) install -c $(LOCK) --group fuzz
+	$(BIN)/python tests/fuzz/parsers.py $(ARGS)
 
 bench-growth: setup
 	$(BIN)/python -m bench.growth $(ARGS)
