@@ -1,9 +1,11 @@
 """The tail of a node: path, guard, append, replace, theft, and what a crash leaves."""
 
 import os
+import resource
 import time
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -190,6 +192,28 @@ async def test_a_write_that_fails_leaves_the_committed_bytes(
         await tail.append([b" world", nowhere], crc32=0)
     await tail.aclose()
     assert tail_path(ID, root=tmp_path).read_bytes() == b"hello"
+
+
+async def test_a_process_without_open_files_left_has_lost_no_tail(
+    tails: NodeTails, tmp_path: Path
+) -> None:
+    """Neither a tail that is missing nor a fault of the server: try again later."""
+    await written(tails, b"hello")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open("/dev/null", os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, limits[1]))
+    try:
+        with suppress(OSError):  # those below that happen to be free
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        with pytest.raises(DiskFull):
+            await opened(tails, b"hello")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in taken:
+            os.close(fd)
+    tail = await opened(tails, b"hello")
+    await tail.aclose()
 
 
 async def test_a_spool_is_anonymous_and_keeps_order(tails: NodeTails, tmp_path: Path) -> None:

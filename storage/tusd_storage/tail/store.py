@@ -93,10 +93,11 @@ class NodeTails:
         steal: bool,
         fence: Callable[[], None],
     ) -> int:
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise TailMissing(session_id, "absent") from error
+        with disk_errors():  # no open file left, no permission: not now is not never
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError as error:
+                raise TailMissing(session_id, "absent") from error
         try:
             self._prove(session_id, fd, size, crc32)
             fence()
