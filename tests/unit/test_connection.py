@@ -250,3 +250,60 @@ async def test_a_reader_who_does_not_read_holds_up_the_client() -> None:
             await asyncio.sleep(0)
     sending.cancel()
     wire.end()
+
+
+async def test_what_follows_a_request_to_upgrade_is_no_request() -> None:
+    """The parser drops an unknown part of it: the rest of a body could pass for a request."""
+    paths: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        await read_all(AsgiBody(scope, receive), forever([1000]))
+        await answer(send)
+
+    evil = b"DELETE /evil HTTP/1.1\r\nHost: a\r\n\r\n"
+    wire = Wire(app)
+    first = b"GET /u HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    second = b"PATCH /b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (40 + len(evil))
+    await wire.send(first + second + b"x" * 40, forever([100_000]))
+    await wire.send(evil, forever([100_000]))
+    await asyncio.sleep(0.01)
+    assert "/evil" not in paths
+
+
+async def test_a_request_to_upgrade_with_a_body_is_refused() -> None:
+    served: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        served.append(scope["path"])
+        await answer(send)
+
+    wire = Wire(app)
+    head = b"PATCH /u HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+    await wire.send(head + b"Content-Length: 8\r\n\r\n12345678", forever([100_000]))
+    await asyncio.sleep(0.01)
+    assert not served and wire.written.startswith(b"HTTP/1.1 400 ") and wire.closed
+
+
+async def test_a_body_that_came_whole_is_whole_though_the_client_left() -> None:
+    got: list[bytes] = []
+    busy, go_on = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = AsgiBody(scope, receive)
+        got.append(await body.read())
+        room = memoryview(bytearray(100))
+        got.append(bytes(room[: await body.read_into(room)]))
+        busy.set()
+        await go_on.wait()
+        got.append(await body.read())
+
+    wire = Wire(app)
+    await wire.send(b"PATCH /a HTTP/1.1\r\nContent-Length: 10\r\n\r\nfirst", forever([1000]))
+    await asyncio.sleep(0.01)
+    await wire.send(b"later", forever([1000]))
+    await busy.wait()
+    wire.end()
+    go_on.set()
+    await asyncio.sleep(0.01)
+    assert got == [b"first", b"later", b""]

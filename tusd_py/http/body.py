@@ -73,6 +73,8 @@ class AsgiBody:
         body = getattr(cycle, "body", None)
         if not isinstance(body, bytearray) or not body:
             self.ended = True
+            if not getattr(cycle, "more_body", True):
+                return b""
             raise ClientGone
         unread = bytes(body)
         body.clear()

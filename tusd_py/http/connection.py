@@ -97,6 +97,10 @@ class TooManyPipelined(Exception):
     """Ends the parsing of what a client sent."""
 
 
+class UpgradeWithBody(Exception):
+    """The parser would drop the body, or take it for the next request."""
+
+
 class Requests(HttpToolsProtocol):
     """The requests of one connection, as the parser finds them."""
 
@@ -111,6 +115,8 @@ class Requests(HttpToolsProtocol):
     _sized: Inflow | None = None
     """The body that the parser is in, if its length is known."""
     _head_begun = False
+    _deaf = False
+    """After a request to upgrade: the parser has dropped an unknown part of what follows it."""
     _served: RequestResponseCycle | None = None
     deadline = 0.0
     unsent = 0
@@ -142,6 +148,8 @@ class Requests(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes for the parser."""
+        if self._deaf:
+            return
         self._fruitful = False
         super().data_received(data)
         self._barren = 0 if self._fruitful else self._barren + len(data)
@@ -162,6 +170,11 @@ class Requests(HttpToolsProtocol):
             self.transport.write(_INVALID)
         self.transport.close()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Answered as if nothing had been asked; what follows cannot be told from another body."""
+        self._deaf = True
+        self.cycle.keep_alive = False
+
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
@@ -173,6 +186,8 @@ class Requests(HttpToolsProtocol):
         """The application's task is made here, and runs when all bytes at hand are parsed."""
         if len(self.pipeline) >= MAX_PIPELINED:
             raise TooManyPipelined
+        if self.parser.should_upgrade() and _has_body(self.headers):
+            raise UpgradeWithBody
         self._fruitful = True
         self._head_begun = False
         if self.places is not None:
@@ -276,3 +291,10 @@ def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:
         elif name == b"transfer-encoding":
             return None
     return length
+
+
+def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and int(value))
+        for name, value in headers
+    )

@@ -26,7 +26,7 @@ from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.ledger import Ledger
 from tusd_py.uploads.memory import MemoryBudget, PartBuffer
 from tusd_py.uploads.slicer import Slicer
-from tusd_storage.errors import LeaseLost, StorageError
+from tusd_storage.errors import LeaseLost, StorageError, StoreUnavailable
 from tusd_storage.ports import ObjectStore, Spool, Tail
 from tusd_storage.records import Part, UploadSession
 
@@ -102,6 +102,8 @@ class Appender:
         self._stop: Stop | None = None
         self._task: asyncio.Task[object] | None = None
         self._reading = False
+        self._lent = False
+        """Whether the reader may be writing into a slab, or has and we do not know yet."""
         self.last_activity = 0.0
         """Loop time of the last byte received."""
 
@@ -121,7 +123,9 @@ class Appender:
         """Moves bytes that wait too long in memory to the spool."""
         buffer = self._buffer
         if self._reading and buffer.in_memory and now - buffer.pending_since > STALE_S:
-            self._reader.withdraw()
+            if self._lent:  # then only we ourselves may move the slab: see `_read_into_slab`
+                self._reader.withdraw()
+                return
             try:
                 await buffer.spill(self._tools.new_spool)
             except StorageError as error:
@@ -154,6 +158,7 @@ class Appender:
         finally:
             await self._wait_all()
             for buffer in (*self._unsent.values(), self._buffer):
+                await buffer.settled()
                 buffer.close()
 
     async def _receive(self) -> Stop:
@@ -199,8 +204,13 @@ class Appender:
         if not most or budget.spent:
             return 0
         buffer = self._buffer
+        await buffer.settled()
         room = buffer.room(self.last_activity)[:most]
-        size = await self._read(self._reader.read_into(room))
+        self._lent = True
+        try:
+            size = await self._read(self._reader.read_into(room))
+        finally:
+            self._lent = False
         if size:
             now = self.last_activity = asyncio.get_running_loop().time()
             self._room -= size
@@ -210,6 +220,8 @@ class Appender:
             if cut.ends:
                 await self._launch()
             await self._relieve(now)
+        else:
+            await self._relieve(asyncio.get_running_loop().time())
         return size
 
     async def _read(self, reading: Awaitable[T]) -> T:
@@ -287,6 +299,9 @@ class Appender:
                 await self._commit_landed()
         except StorageError as error:
             self._fail(error)
+        except Exception as error:
+            log.exception("part_failed", upload=session.id, number=number)
+            self._fail(StoreUnavailable(f"part {number}: {type(error).__name__}"))
         finally:
             del self._sending[number]
 
@@ -323,7 +338,8 @@ class Appender:
 
     async def _settle(self, stop: Stop) -> UploadSession:
         await self._wait_all()
-        await self._buffer.settled()
+        for buffer in (*self._unsent.values(), self._buffer):
+            await buffer.settled()
         if stop is Stop.END and self._failure is not None:
             stop = Stop.FAILED
         if isinstance(self._failure, LeaseLost) or stop is Stop.LOST:

@@ -65,7 +65,7 @@ def read_answer(connection: socket.socket) -> tuple[Answer, bool]:
             if not data:
                 reading.ended()
             reading.feed(data)
-    except httptools.HttpParserError as error:
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
         raise http.client.HTTPException(f"the answer is no HTTP: {error}") from error
     return Answer(reading.status, reading.headers, bytes(reading.body)), reading.reusable
 
@@ -128,7 +128,9 @@ class _Reading:
 
     def on_message_complete(self) -> None:
         """The parser's callback."""
-        if self._in_body and not self.complete:
+        if self.complete:
+            return
+        if self._in_body:
             self.complete = True
             self.reusable = self._parser.should_keep_alive()
         else:

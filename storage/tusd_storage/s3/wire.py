@@ -222,7 +222,8 @@ def _exchange(
         connection.settimeout(LATE_ANSWER_TIMEOUT_S)
         with suppress(OSError, http.client.HTTPException):
             answer, _ = transmit.read_answer(connection)
-            return answer, False
+            if not 200 <= answer.status < 300:  # not of a body that did not get there
+                return answer, False
         raise
     return transmit.read_answer(connection)
 
