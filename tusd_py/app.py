@@ -335,10 +335,10 @@ class TusdApp(Starlette):
         if is_upload or self._is_ours(_own_path(scope)):
             await self._start()
         serve: ASGIApp = self._services.tus if is_upload else super().__call__
+        if not is_upload and self._is_ours(_own_path(scope)):
+            serve = self._services.json_bodies.around(serve)
         if is_upload or self._is_direct(_own_path(scope)):
             endpoint = "tus" if is_upload else "direct"
-            if not is_upload:
-                serve = self._services.json_bodies.around(serve)
             serve = self._services.observation.requests.around(endpoint, serve)
         if not self._services.hooks.hooks:
             await serve(scope, receive, send)
@@ -425,6 +425,7 @@ def direct_routes(services: Services) -> list[BaseRoute]:
         locations=services.locations,
         cors=services.cors,
         authorize=services.authorize,
+        before_end=None if services.tus_hooks is None else services.tus_hooks.before_end,
     )
 
 

@@ -6,10 +6,12 @@ jobs of other kinds are never claimed.
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -67,6 +69,7 @@ class Worker:
         self._config = config or WorkerConfig()
         self._uniform = uniform
         self._running: set[asyncio.Task[None]] = set()
+        self._kinds: Counter[str] = Counter()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -97,16 +100,17 @@ class Worker:
     async def _fill(self) -> int:
         """Claims as many jobs as there is room for, and starts them."""
         room = self._config.parallel - len(self._running)
-        if room <= 0 or not self._handlers:
+        left = self._left()
+        if room <= 0 or not left:
             return 0
         now = self._now()
         try:
             jobs = await self._queue.claim(
                 worker=self._name,
-                kinds=list(self._handlers),
+                kinds=list(left),
                 now=now,
                 until=now + self._config.lock,
-                limit=room,
+                limit=min(room, *left.values()),
             )
         except StorageError as error:
             log.warning("jobs_unreachable", error=str(error))
@@ -114,14 +118,28 @@ class Worker:
         for job in jobs:
             task = asyncio.create_task(self._run_one(job), name=f"job-{job.id}")
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._kinds[job.kind] += 1
+            task.add_done_callback(partial(self._ended, job.kind))
         return len(jobs)
+
+    def _left(self) -> dict[str, int]:
+        """How many more jobs of each kind may run: one kind that hangs leaves room for others."""
+        most = self._config.parallel
+        if len(self._handlers) > 1:
+            most = max(1, most // 2)
+        room = {kind: most - self._kinds[kind] for kind in self._handlers}
+        return {kind: count for kind, count in room.items() if count > 0}
+
+    def _ended(self, kind: str, task: "asyncio.Task[None]") -> None:
+        self._running.discard(task)
+        self._kinds[kind] -= 1
 
     async def _idle(self) -> None:
         """Until there may be something to claim: a poll's time, or room that came free."""
         stopping = asyncio.create_task(self._stopping.wait())
         full = len(self._running) >= self._config.parallel
-        waiting = {stopping, *self._running} if full else {stopping}
+        capped = full or len(self._left()) < len(self._handlers)
+        waiting = {stopping, *self._running} if capped else {stopping}
         delay = None if full else self._config.poll_s * self._uniform(0.8, 1.2)
         try:
             await asyncio.wait(waiting, timeout=delay, return_when=asyncio.FIRST_COMPLETED)

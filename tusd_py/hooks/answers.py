@@ -24,6 +24,9 @@ _OURS = frozenset(
 _OUR_BEGINNINGS = ("access-control-", "tus-", "upload-")
 """The protocol's own: a hook that changed them would break clients."""
 
+_WITHOUT_CONTENT = {205, 304}
+"""What clients would take for the next answer is ours, or the hook's, behind such a head."""
+
 MAX_VALUE_LENGTH = 8 * 1024
 TEXT = "text/plain; charset=utf-8"
 """Of a body without a content type, as in tusd."""
@@ -33,6 +36,8 @@ def checked(answer: HttpResponse) -> HttpResponse:
     """The answer without headers that are the server's own. Raises: HookFailed."""
     if answer.status_code and not 200 <= answer.status_code <= 599:
         raise HookFailed(f"StatusCode {answer.status_code} ends no request")
+    if answer.status_code in _WITHOUT_CONTENT:
+        raise HookFailed(f"StatusCode {answer.status_code} cannot carry an answer")
     header = {}
     for name, value in answer.header.items():
         if not _NAME.fullmatch(name) or not _is_value(value):

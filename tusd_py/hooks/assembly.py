@@ -45,6 +45,7 @@ class HookSet:
             self.hooks,
             now=self._now,
             forwarded=self._settings.hooks_http_forward_headers,
+            credentials=self._settings.forward_auth_headers,
             patience=self._patience(),
         )
 

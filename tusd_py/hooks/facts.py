@@ -21,7 +21,8 @@ def event_id(kind: HookType, session: UploadSession) -> str:
 
     Made of the session's token, so it says nothing about the upload's URL.
     """
-    digest = hashlib.sha256(f"{session.token}:{kind}".encode()).digest()
+    own = session.token or session.id  # those taken over from tusd have no token
+    digest = hashlib.sha256(f"{own}:{kind}".encode()).digest()
     return "evt_" + base64.urlsafe_b64encode(digest[:_ID_BYTES]).decode("ascii")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from tusd_py.hooks.events import HttpRequest
 
@@ -15,6 +16,8 @@ Scope = MutableMapping[str, Any]
 
 _scope: ContextVar[Scope | None] = ContextVar("hooks_origin", default=None)
 
+_SIGNATURE = b"sig"
+"""The parameter that makes a URL a capability, see `tusd_py.auth.signatures`."""
 CREDENTIALS = frozenset({"Authorization", "Cookie", "Proxy-Authorization"})
 """Not stored with events unless the operator wants them forwarded."""
 
@@ -35,7 +38,10 @@ def current() -> Scope | None:
 
 
 def described(scope: Scope | None, *, without: Iterable[str] = ()) -> HttpRequest:
-    """The request as hooks are told of it, `without` some headers (canonical names)."""
+    """The request as hooks are told of it, `without` some headers (canonical names).
+
+    A signed URL is told without its signature: who reads it could use it.
+    """
     if scope is None:
         return HttpRequest()
     header: dict[str, tuple[str, ...]] = {}
@@ -60,7 +66,13 @@ def canonical(name: str) -> str:
 def _uri(scope: Scope) -> str:
     raw: bytes = scope.get("raw_path") or str(scope["path"]).encode()
     query: bytes = scope.get("query_string") or b""
+    query = b"&".join(map(_masked, query.split(b"&")))
     return (raw + b"?" + query if query else raw).decode("latin-1")
+
+
+def _masked(pair: bytes) -> bytes:
+    name, equals, _ = pair.partition(b"=")
+    return name + equals + b"***" if equals and unquote_to_bytes(name) == _SIGNATURE else pair
 
 
 def _address(client: Any) -> str:

@@ -41,12 +41,15 @@ class HookOutbox:
         now: Callable[[], datetime],
         forwarded: Collection[str],
         patience: timedelta,
+        credentials: Collection[str] = (),
     ) -> None:
         """`forwarded`: headers that are kept though they are credentials. `patience`: how long
-        `post-finish` waits for the answer of `pre-finish`, where there is one."""
+        `post-finish` waits for the answer of `pre-finish`, where there is one. `credentials`:
+        more headers that are some."""
         self._hooks = hooks
         self._now = now
-        self._without = origin.CREDENTIALS - {origin.canonical(name) for name in forwarded}
+        secret = origin.CREDENTIALS | {origin.canonical(name) for name in credentials}
+        self._without = secret - {origin.canonical(name) for name in forwarded}
         self._patience = patience
         self._asks_at_end = hooks.wants(HookType.PRE_FINISH)
 

@@ -8,7 +8,8 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from tusd_py.hooks import wire
@@ -121,12 +122,12 @@ class HttpSink:
         failure = HookFailed(f"{self.name}: no answer in {self._options.timeout_s:g} s")
         with suppress(TimeoutError):
             async with asyncio.timeout(self._options.timeout_s):
-                for left in reversed(range(tries)):
+                for number in range(tries):
                     try:
-                        return await self._once(request, body)
+                        return await self._once(_attempt(request, number), body)
                     except _Again as again:
                         failure = HookFailed(f"{self.name}: {again}")
-                    if left:
+                    if number + 1 < tries:
                         await asyncio.sleep(self._options.backoff_s)
         raise failure
 
@@ -173,3 +174,10 @@ class HttpSink:
 
 class _Again(Exception):
     """It did not work, and may the next time."""
+
+
+def _attempt(request: HookRequest, number: int) -> HookRequest:
+    """The same question, asked again: its number and time are those of this try."""
+    if not number:
+        return request
+    return replace(request, attempt=request.attempt + number, timestamp=datetime.now(UTC))

@@ -97,6 +97,14 @@ class TusHooks:
         """Raises: TerminationRejected, HookFailed, UploadNotFound."""
         return await self._uploads.before_terminate(self._engine.find, session_id)
 
+    async def before_end(self, session: UploadSession) -> None:
+        """The same question for the session API. Raises: TerminationRejected, HookFailed."""
+
+        async def found(_: str) -> UploadSession:
+            return session
+
+        await self._uploads.before_terminate(found, session.id)
+
     async def aclose(self) -> None:
         """Ends what is still being told."""
         await self._progress.aclose()

@@ -26,7 +26,8 @@ from tusd_py.hooks.events import (
 )
 from tusd_py.hooks.facts import event_id, upload_info, wanted_info
 from tusd_py.protocol import metadata
-from tusd_py.protocol.errors import InvalidHeader
+from tusd_py.protocol.checksum import declared_crc32
+from tusd_py.protocol.errors import InvalidHeader, ProtocolError
 from tusd_py.protocol.requests import CreateRequest
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.creation import Place
@@ -160,7 +161,12 @@ def _with_metadata(request: CreateRequest, pairs: Mapping[str, str]) -> CreateRe
         raise HookFailed(f"ChangeFileInfo.MetaData: {error}") from error
     if list(parsed) != list(pairs):
         raise HookFailed("ChangeFileInfo.MetaData: keys must have no spaces and commas")
-    return replace(request, metadata=header, pairs=parsed)
+    try:
+        declared = declared_crc32(parsed)
+    except ProtocolError as error:
+        raise HookFailed(f"ChangeFileInfo.MetaData: {error}") from error
+    crc32 = request.crc32 if declared is None else declared
+    return replace(request, metadata=header, pairs=parsed, crc32=crc32)
 
 
 def _encoded(value: str) -> str:

@@ -78,7 +78,7 @@ def stored_request(payload: Json, *, attempt: int, timestamp: datetime) -> HookR
             attempt=attempt,
             timestamp=timestamp,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise HookFailed(f"the job holds no event: {type(error).__name__}") from error
 
 
@@ -88,7 +88,7 @@ def response_from(body: bytes) -> HookResponse:
         return HookResponse()
     try:
         return _response(_object(json.loads(body)))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise HookFailed(f"the answer cannot be read: {error}") from error
 
 

@@ -196,6 +196,7 @@ class SessionsApi:
     async def cancel_session(self, request: Request) -> Response:
         """DELETE /sessions/{session_id}"""
         session = await self._find(request, Action.TERMINATE)
+        await self._guard.may_end(session)
         return json_answer(views.CreatedView.of(await self._broker.cancel_session(session.id)))
 
     async def sign_session(self, request: Request) -> Response:

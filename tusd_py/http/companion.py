@@ -184,6 +184,7 @@ class Companion:
     async def abort(self, request: Request) -> Response:
         """DELETE /s3/multipart/{uploadId}"""
         session = await self._find(request, Action.TERMINATE)
+        await self._guard.may_end(session)
         await self._broker.cancel_session(session.id)
         return JSONResponse({})
 

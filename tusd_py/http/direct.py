@@ -11,7 +11,7 @@ from tusd_py.http.companion import Companion
 from tusd_py.http.cors import Cors
 from tusd_py.http.locations import Locations
 from tusd_py.http.openapi import OpenApi
-from tusd_py.http.session_guard import SessionGuard
+from tusd_py.http.session_guard import BeforeEnd, SessionGuard
 from tusd_storage.ports import ObjectStore
 
 PREFIXES = (sessions.PATH, companion.PATH, openapi.PATH)
@@ -26,9 +26,10 @@ def routes(
     locations: Locations,
     cors: Cors,
     authorize: Authorize | None,
+    before_end: BeforeEnd | None = None,
 ) -> list[BaseRoute]:
     """The routes, to be placed beside the application's own."""
-    guard = SessionGuard(broker, authorize)
+    guard = SessionGuard(broker, authorize, before_end)
     uppy = Companion(broker, guard, objects=objects, profile=companion_profile, cors=cors)
     return [
         *SessionsApi(broker, guard, locations=locations, cors=cors).routes(),

@@ -1,5 +1,7 @@
 """Asks the application before anything is done with a session, and finds the session for it."""
 
+from collections.abc import Awaitable, Callable
+
 from starlette.requests import Request
 
 from tusd_py.broker.errors import SessionNotFound
@@ -10,13 +12,19 @@ from tusd_py.protocol.errors import UploadNotFound
 from tusd_py.protocol.headers import UPLOAD_ID
 from tusd_storage.records import UploadSession
 
+BeforeEnd = Callable[[UploadSession], Awaitable[None]]
+"""Asked before a session is ended for a client."""
+
 
 class SessionGuard:
     """The one way from a request to a session."""
 
-    def __init__(self, broker: Broker, authorize: Authorize | None) -> None:
+    def __init__(
+        self, broker: Broker, authorize: Authorize | None, before_end: BeforeEnd | None = None
+    ) -> None:
         self._broker = broker
         self._authorize = authorize
+        self._before_end = before_end
 
     async def may_create(self, request: Request) -> Grant:
         """What may be created, and whose it is. Raises: Unauthorized, Forbidden."""
@@ -38,6 +46,11 @@ class SessionGuard:
         session = await self._broker.find(session_id)
         await self.check(request, session, action)
         return session
+
+    async def may_end(self, session: UploadSession) -> None:
+        """Asks the hooks, where there are some. Raises: what they refuse with."""
+        if self._before_end is not None:
+            await self._before_end(session)
 
     async def check(self, request: Request, session: UploadSession, action: Action) -> None:
         """Raises: SessionNotFound for another owner's, Unauthorized, Forbidden."""
