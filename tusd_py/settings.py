@@ -305,8 +305,8 @@ class Settings(BaseModel):
     """Run jobs, such as checking what arrived, from inside the server. Off: run `tusd-py work`."""
     work_parallel: int = Field(default=4, ge=1, le=256)
     """Jobs that one process runs at the same time."""
-    job_attempts: int = Field(default=10, ge=1, le=100)
-    """Tries before a job is given up; `tusd-py jobs retry` tries again."""
+    job_attempts: int = Field(default=20, ge=1, le=100)
+    """Tries before a job is given up, after five to ten hours; `tusd-py jobs retry` tries again."""
 
     # -- Uploads straight to the store
     direct_uploads: bool = True
@@ -625,9 +625,9 @@ def shown(name: str, value: Any) -> Any:
     field = Settings.model_fields.get(name)
     if field is not None and any(isinstance(mark, Hidden) for mark in field.metadata):
         return MASK if value else value
-    if name == "hooks_http":
-        return tuple(mask_url(url) for url in value)
-    return mask_url(str(value)) if name == "database_url" else value
+    if isinstance(value, list | tuple):
+        return tuple(mask_url(item) if isinstance(item, str) else item for item in value)
+    return mask_url(value) if isinstance(value, str) else value
 
 
 TUSD_NAMES: Mapping[str, str] = {

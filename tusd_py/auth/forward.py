@@ -71,10 +71,11 @@ class ForwardAuth:
         for name in self._passed:
             if name in question.headers:
                 headers[name] = question.headers[name]
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         try:
             async with (
                 asyncio.timeout(self._timeout_s),
-                self._client.stream("GET", self._url, headers=headers) as answer,
+                self._client.stream("GET", self._url, headers=raw) as answer,
             ):
                 await read_bounded(answer, ANSWER_SIZE)
         except (httpx.HTTPError, TimeoutError) as error:
@@ -84,6 +85,8 @@ class ForwardAuth:
 
     def _judged(self, status: int, headers: Mapping[str, str]) -> Grant:
         challenge = headers.get("www-authenticate", "")[:_MAX_CHALLENGE_LENGTH]
+        if not challenge.isascii():  # as a header of ours it could not be sent
+            challenge = ""
         if status == 401:
             raise Unauthorized("credentials are needed", challenge or "Bearer")
         if status == 403:

@@ -117,7 +117,8 @@ class RemoteKeys:
 
     async def find(self, kid: str | None) -> Key:
         """See `Keys`. A token without an id is good for a set of one key."""
-        if not self._is_fresh() or self._look(kid) is None:
+        known = self._look(kid) is not None and self._age(self._fetched_at) <= STALE_S
+        if not (known and (self._is_fresh() or self._lock.locked())):  # else somebody fetches now
             await self._refresh(kid)
         found = self._look(kid)
         if found is None and self._failed:

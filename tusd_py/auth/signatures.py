@@ -68,10 +68,13 @@ class UrlSigner:
     def check_creation(self, query: str, *, now: datetime) -> Grant:
         """What a signed URL allows. Raises: SignatureRefused."""
         given = self._checked(_CREATE, "", query, now)
-        size = given.get("max_size")
+        size = given.get("max_size", "0")
+        owner = given.get("owner") or _owner_by(given["sig"])
+        if not (size.isascii() and size.isdecimal() and len(size) <= 19 and is_owner(owner)):
+            raise SignatureRefused("the signed URL has an owner or a max_size that cannot be")
         return Grant(
-            owner=given.get("owner") or _owner_by(given["sig"]),
-            max_size=None if size is None else int(size),
+            owner=owner,
+            max_size=int(size) if "max_size" in given else None,
             profile=given.get("profile"),
             creation_key=given.get("key"),
         )

@@ -1,6 +1,7 @@
 """Who may do what: the one question the server asks the application."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from enum import StrEnum
 
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from tusd_py.auth.grants import (
     Unauthorized,
 )
 from tusd_py.protocol.errors import UploadNotFound
+from tusd_py.protocol.headers import MAX_INTEGER
 from tusd_storage.records import UploadSession
 
 __all__ = [
@@ -57,6 +59,8 @@ async def check(
         return _NOBODY
     found = await authorize(request, action, upload)
     grant = found if isinstance(found, Grant) else Grant(owner=found)
+    if grant.max_size is not None and grant.max_size > MAX_INTEGER:  # no limit that is ever met
+        grant = replace(grant, max_size=MAX_INTEGER)
     if upload is not None and upload.owner is not None and upload.owner != grant.owner:
         raise UploadNotFound("there is no such upload")
     return grant

@@ -15,7 +15,6 @@ from tusd_py.auth.grants import Forbidden, Grant, SignatureRefused, Unauthorized
 from tusd_py.auth.signatures import UrlSigner, is_signed
 from tusd_py.http.auth import Action
 from tusd_py.http.locations import Locations
-from tusd_py.protocol.headers import effective_method
 from tusd_py.settings import Settings, SettingsError
 from tusd_storage.records import UploadSession
 
@@ -92,7 +91,7 @@ class Forwarded:
         path = raw.partition(b"?")[0].decode("latin-1") if raw else request.url.path
         return await self._forward.ask(
             Question(
-                method=effective_method(request.method, headers),
+                method=request.method,
                 uri=f"{path}?{query}" if query else path,
                 proto=seen.proto,
                 host=seen.host,

@@ -6,7 +6,6 @@ Owns the whole decision, also against requests that other sites make a browser s
 
 import time
 from enum import StrEnum
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 
 from starlette.requests import Request
@@ -18,7 +17,8 @@ OWN_HEADER = "x-tusd-operator"
 """Sent by the page with what changes something. Another site's page cannot, without asking first
 (CORS preflight), and is never allowed to."""
 
-_PROXIED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_PROXIED = ("forwarded", "via", "x-forwarded-", "x-real-ip")
+"""How the headers begin that proxies add."""
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -75,7 +75,7 @@ def is_from_here(request: Request) -> bool:
 
     The name counts because a name of somebody else's may resolve to loopback (DNS rebinding).
     """
-    if request.client is None or any(name in request.headers for name in _PROXIED):
+    if request.client is None or any(name.startswith(_PROXIED) for name in request.headers):
         return False
     try:
         here = ip_address(request.client.host).is_loopback
@@ -92,8 +92,5 @@ def _host_name(request: Request) -> str:
 
 
 def _cookie(request: Request) -> str:
-    try:
-        found = SimpleCookie(request.headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    """Read leniently: `SimpleCookie` gives up all cookies because of a neighbour's."""
+    return request.cookies.get(COOKIE, "")

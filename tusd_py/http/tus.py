@@ -57,8 +57,8 @@ class Exchange:
 
     @property
     def request(self) -> Request:
-        """For the application's `authorize`."""
-        return Request(self.scope)
+        """For `authorize`: with the method that is served, which a header may have named."""
+        return Request({**self.scope, "method": self.method})
 
 
 class TusEndpoint:

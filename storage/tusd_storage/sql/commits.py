@@ -14,6 +14,7 @@ from tusd_storage.errors import (
     InvalidTransition,
     LeaseHeld,
     LeaseLost,
+    QuotaExceeded,
     Rejected,
     SessionUnknown,
     StorageError,
@@ -96,7 +97,12 @@ def create_checked(
 ) -> None:
     """As `create`, for a session with a creation key or an owner whose quota counts."""
     if quota is not None and session.owner is not None:
-        session = _within(sql, connection, session, quota)
+        try:
+            session = _within(sql, connection, session, quota)
+        except QuotaExceeded:  # perhaps through the very upload that is asked for
+            if (twin := _twin(sql, connection, session)) is not None:
+                raise CreationRepeated(twin) from None
+            raise
     if session.creation_key is None:
         return create(sql, connection, session, asset, tell)
     key = {"creation_key": session.creation_key}
@@ -111,6 +117,13 @@ def create_checked(
     if tell is not None:
         tell(connection, Change.CREATED, session, None)
     return None
+
+
+def _twin(sql: Statements, connection: Connection, session: UploadSession) -> UploadSession | None:
+    """The upload that was created with the same key."""
+    if session.creation_key is None:
+        return None
+    return created(sql, connection, session.creation_key, micros(session.created_at))
 
 
 def _within(
