@@ -497,7 +497,7 @@ def test_nothing_holds_up_a_stop(seaweed: Engine, tmp_path_factory: pytest.TempP
             took = time.monotonic() - started
         assert took < 8, took
         site.server.start()
-        assert site.tus.offset(begun) == 1
+        assert site.tus.offset(begun) in (0, 1)  # whether it was read before the end is chance
 
 
 def test_chunks_of_a_byte_make_no_line_each(roomy: Site) -> None:
