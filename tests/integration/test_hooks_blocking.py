@@ -247,6 +247,17 @@ async def test_pre_terminate_may_keep_it(serve: Serve, server: HookServer) -> No
     assert first.upload["Offset"] == 3
 
 
+async def test_pre_terminate_is_asked_by_the_session_api_too(
+    serve: Serve, server: HookServer
+) -> None:
+    server.answers["pre-terminate"] = {"RejectTermination": True}
+    async with serve(hooks_http=server.url, hooks_enabled_events=ALL) as (_, client):
+        path = (await client.post("/files/", headers=length(3))).headers["location"]
+        kept = await client.delete("/sessions/" + path.rsplit("/", 1)[1])
+        assert (kept.status_code, kept.json()["code"]) == (400, "termination_rejected")
+        assert (await client.head(path, headers=TUS)).status_code == 200
+
+
 async def test_the_last_answer_is_the_hooks_and_stays_so(serve: Serve, server: HookServer) -> None:
     server.answers["pre-finish"] = {
         "HTTPResponse": {"Body": "done", "Header": {"Link": "<https://example.com/1>"}}
