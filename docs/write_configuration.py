@@ -18,16 +18,15 @@ from tusd_py.settings import (
     TUSD_NAMES,
     ProfileSettings,
     Settings,
-    section,
 )
-from tusd_py.settings_sources import CONFIG_VARIABLE
+from tusd_py.settings.sources import CONFIG_VARIABLE
 from tusd_py.units import show_duration
 
 PAGE = Path(__file__).with_name("configuration.md")
 
 HEAD = f"""# Configuration
 
-<!-- Written by docs/write_configuration.py from tusd_py/settings.py: change it there. -->
+<!-- Written by docs/write_configuration.py from tusd_py/settings/: change it there. -->
 
 Every setting is a flag, a variable or a line of a TOML file. Flags win over variables, variables
 over the file. These three say the same:
@@ -73,9 +72,9 @@ max_size = "20MB"
 def text() -> str:
     """The whole page."""
     lines = [HEAD]
-    for title in SECTIONS:
+    for title, names in SECTIONS.items():
         lines += [f"## {title}\n"]
-        for name in section(title):
+        for name in names:
             lines += entry(name, Settings.model_fields[name])
     lines += [PROFILES]
     for name, field in ProfileSettings.model_fields.items():

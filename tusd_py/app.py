@@ -43,7 +43,7 @@ from tusd_py.observation import Observation, Watched
 from tusd_py.operator import assembly
 from tusd_py.preparation import prepare_database
 from tusd_py.settings import Settings, SettingsError
-from tusd_py.settings_sources import load
+from tusd_py.settings.sources import load
 from tusd_py.telemetry.commits import TellingSessions
 from tusd_py.telemetry.events import CleanupRun, Telemetry
 from tusd_py.telemetry.exposition import shared_folder

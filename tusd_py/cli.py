@@ -28,9 +28,8 @@ from tusd_py.settings import (
     Settings,
     SettingsError,
     mask_url,
-    section,
 )
-from tusd_py.settings_sources import CONFIG_VARIABLE, Loaded, load
+from tusd_py.settings.sources import CONFIG_VARIABLE, Loaded, load
 from tusd_py.telemetry import logs
 from tusd_py.units import parse_size, show_duration, show_size
 
@@ -142,9 +141,9 @@ def migrate(loaded: Loaded) -> int:
 def show_settings(loaded: Loaded) -> int:
     """Prints a TOML file that would give the same settings, secrets masked."""
     values = loaded.settings.masked()
-    for title in SECTIONS:
+    for title, names in SECTIONS.items():
         print(f"# {title}")
-        for name in section(title):
+        for name in names:
             line = f"{name} = {as_toml(name, values[name])}"
             if values[name] is None:
                 line = f"# {name} is not set"
@@ -194,9 +193,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"A TOML file with settings. [{CONFIG_VARIABLE}]",
     )
-    for title in SECTIONS:
+    for title, names in SECTIONS.items():
         group = parser.add_argument_group(title)
-        for name in section(title):
+        for name in names:
             _add_flag(group, name, Settings.model_fields[name])
 
 

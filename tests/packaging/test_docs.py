@@ -22,7 +22,7 @@ from tusd_py.cli import build_parser
 from tusd_py.hooks.events import HookType
 from tusd_py.http import errors
 from tusd_py.settings import Settings
-from tusd_py.settings_sources import load
+from tusd_py.settings.sources import load
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))

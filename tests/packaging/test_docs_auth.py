@@ -14,7 +14,7 @@ from tusd_py.auth.signatures import UrlSigner
 from tusd_py.auth.tokens import Claims, TokenVerifier
 from tusd_py.http.errors import TABLE
 from tusd_py.settings import Settings
-from tusd_py.settings_sources import load
+from tusd_py.settings.sources import load
 
 PAGE = (ROOT / "docs" / "auth.md").read_text()
 SECRET = "the newest secret of at least 32 characters"

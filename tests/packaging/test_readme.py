@@ -17,7 +17,7 @@ from tests.support.node import CLIENTS, require_node
 from tests.support.process import ROOT, ServerProcess, free_port, program_environment, run_program
 from tests.support.tus import Bucket
 from tusd_py.settings import Settings
-from tusd_py.settings_sources import load
+from tusd_py.settings.sources import load
 
 README = (ROOT / "README.md").read_text()
 ROOT_URL = "http://localhost:8080"

@@ -29,7 +29,7 @@ from tusd_py.protocol.headers import MAX_INTEGER
 from tusd_py.protocol.idempotency import creation_key
 from tusd_py.protocol.requests import parse_create
 from tusd_py.settings import Settings, SettingsError
-from tusd_py.settings_sources import load
+from tusd_py.settings.sources import load
 from tusd_py.uploads.creation import new_upload
 from tusd_storage.errors import CreationRepeated
 

@@ -10,7 +10,7 @@ import pytest
 from tusd_py import __version__, cli, server
 from tusd_py.demo import dev
 from tusd_py.settings import Settings, SettingsError
-from tusd_py.settings_sources import load
+from tusd_py.settings.sources import load
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tusd_py.http import session_views as views
 from tusd_py.http.download import parse_range
 from tusd_py.settings import Settings, SettingsError
-from tusd_py.settings_sources import load
+from tusd_py.settings.sources import load
 from tusd_py.units import parse_duration, parse_size
 
 latin1 = st.binary(max_size=60).map(lambda raw: raw.decode("latin-1"))

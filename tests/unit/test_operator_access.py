@@ -15,7 +15,7 @@ from tusd_py.operator import views
 from tusd_py.operator.access import COOKIE, LASTS_S, Token
 from tusd_py.operator.refs import digest, ref, split
 from tusd_py.settings import Settings, SettingsError
-from tusd_py.settings_sources import load
+from tusd_py.settings.sources import load
 from tusd_py.uploads.creation import new_upload_id
 from tusd_storage.records import Job, JobState
 

@@ -17,7 +17,7 @@ from importlib.resources import files
 from tusd_py import server
 from tusd_py.demo.engine import EmbeddedS3, EngineError
 from tusd_py.settings import Settings, SettingsError
-from tusd_py.settings_sources import Loaded
+from tusd_py.settings.sources import Loaded
 
 DEFAULTS: Mapping[str, object] = {
     "demo_page": True,

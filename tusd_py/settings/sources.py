@@ -1,7 +1,7 @@
 """Where settings come from: flags, `TUSD_…` variables, a TOML file; and what to say when wrong.
 
 Owns the precedence flags > environment > file > defaults, and the sentences. Reads the TOML file,
-nothing else. Knows nothing of what a setting means: that is in `settings`.
+nothing else. Knows nothing of what a setting means.
 """
 
 import difflib
