@@ -1,12 +1,11 @@
 """The database and the store of a server, bare, for `tusd-py doctor` to look at.
 
-Beside `app`, the only module that names adapters: the services of `app` cannot be built where
-something is wrong with them.
+They are not those of `services`, which cannot be built where something is wrong with them.
 """
 
 import asyncio
 
-from tusd_py.app import s3_config
+from tusd_py.configs import s3_config
 from tusd_py.settings import Settings
 from tusd_storage.s3 import S3Store
 from tusd_storage.s3.inspection import BucketRules

@@ -67,7 +67,7 @@ async def check_bucket(settings: Settings) -> None:
 
     Raises: SettingsError, when waiting would not help.
     """
-    from tusd_py.app import s3_config
+    from tusd_py.configs import s3_config
     from tusd_storage.s3 import S3Store
 
     bucket = settings.require_bucket()

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support.harness import create_request
-from tusd_py.app import utc_now
+from tusd_py.clock import utc_now
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.creation import new_upload
 from tusd_storage.errors import LeaseHeld, LeaseLost, SessionUnknown, StateUnavailable

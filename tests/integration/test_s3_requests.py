@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.engines import Engine
 from tests.support.harness import ScriptedBody, create_request, patch_request, pieces_of
-from tusd_py.app import Services
+from tusd_py.services import Services
 from tusd_py.settings.sources import load
 from tusd_storage.partplan import MIB
 

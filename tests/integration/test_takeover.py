@@ -13,7 +13,7 @@ import pytest
 from tests.support.faults import Death, Faults, FaultyObjects, FaultySessions, FaultyTails, Trouble
 from tests.support.harness import Node, node
 from tests.support.memory_store import FaultyStore, MemoryStore
-from tusd_py.app import utc_now
+from tusd_py.clock import utc_now
 from tusd_py.importing.takeover import Outcome, Takeover, Tools
 from tusd_py.uploads.config import UploadConfig
 from tusd_storage.errors import StorageError, StoreUnavailable

@@ -12,10 +12,10 @@ from typing import Any
 
 from tests.support.harness import Node
 from tests.support.memory_store import MemoryStore, _check_headers, _Grant
-from tusd_py.app import utc_now
 from tusd_py.broker.parts import PartName
 from tusd_py.broker.profiles import Profile, Profiles
 from tusd_py.broker.service import Broker, BrokerParts
+from tusd_py.clock import utc_now
 from tusd_py.telemetry.commits import TellingSessions
 from tusd_py.telemetry.events import Event
 from tusd_storage.broker_ports import Capability, PresignedForm

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from tusd_py.app import utc_now
+from tusd_py.clock import utc_now
 from tusd_py.protocol.requests import (
     BodyFacts,
     CreateRequest,

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.support.harness import Node
-from tusd_py.app import utc_now
+from tusd_py.clock import utc_now
 from tusd_reaper.actions import Finish, Tools
 from tusd_reaper.leader import Leader
 from tusd_reaper.reaper import Reaper

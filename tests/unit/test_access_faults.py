@@ -12,7 +12,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tusd_py.app import Services, create_app
+from tusd_py.app import create_app
 from tusd_py.auth.forward import ForwardAuth, Question
 from tusd_py.auth.grants import Grant, SignatureRefused, Unauthorized
 from tusd_py.auth.signatures import UrlSigner, _signature
@@ -28,6 +28,7 @@ from tusd_py.operator.access import COOKIE
 from tusd_py.protocol.headers import MAX_INTEGER
 from tusd_py.protocol.idempotency import creation_key
 from tusd_py.protocol.requests import parse_create
+from tusd_py.services import Services
 from tusd_py.settings import Settings, SettingsError
 from tusd_py.settings.sources import load
 from tusd_py.uploads.creation import new_upload

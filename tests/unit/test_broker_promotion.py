@@ -12,7 +12,6 @@ import pytest
 from tests.support.direct import BrokerNode, DirectMemoryStore, broker_node
 from tests.support.faults import Faults, FaultyObjects, FaultySessions, Trouble
 from tests.support.state import Database
-from tusd_py.app import utc_now
 from tusd_py.broker.profiles import Profile, Profiles
 from tusd_py.broker.promotion import KIND, Promoter
 from tusd_py.broker.sniffing import Sniffer
@@ -22,6 +21,7 @@ from tusd_py.broker.validation import (
     ValidatorUnavailable,
     WebhookValidator,
 )
+from tusd_py.clock import utc_now
 from tusd_py.hooks.signing import Signer
 from tusd_reaper.worker import Worker
 from tusd_storage.broker_ports import Capability

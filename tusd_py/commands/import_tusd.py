@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import asdict
 from urllib.parse import urlsplit
 
+from tusd_py.clock import utc_now
 from tusd_py.commands.running import (
     DONE,
     FAILED,
@@ -76,8 +77,6 @@ async def _run(
 ) -> None:
     task = asyncio.current_task()
     assert task is not None
-    from tusd_py.app import utc_now  # what `--help` needs none of
-
     async with services(settings) as running:
         on_stop(task.cancel)
         tools = Tools(

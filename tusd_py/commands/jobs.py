@@ -14,7 +14,7 @@ from tusd_storage.errors import StorageError
 from tusd_storage.records import Job, JobState
 
 if TYPE_CHECKING:
-    from tusd_py.app import Services
+    from tusd_py.services import Services
 
 TEXT = "List jobs, show one, or try one again."
 PAGE = 200

@@ -18,7 +18,7 @@ from tusd_py.settings import Settings
 from tusd_py.telemetry import logs
 
 if TYPE_CHECKING:
-    from tusd_py.app import Services
+    from tusd_py.services import Services
 
 DONE = 0
 FAILED = 1
@@ -28,7 +28,7 @@ UNREACHABLE = 3
 @asynccontextmanager
 async def services(settings: Settings) -> AsyncIterator["Services"]:
     """The services, begun; ended with the block. Raises: SettingsError, StateUnavailable."""
-    from tusd_py.app import Services  # what `--help` needs none of
+    from tusd_py.services import Services  # what `--help` needs none of
 
     settings.require_bucket()
     logs.configure(style=settings.log_format, level=settings.log_level)

@@ -20,7 +20,7 @@ from tusd_storage.overview_ports import Browsed
 from tusd_storage.records import SessionState, UploadSession
 
 if TYPE_CHECKING:
-    from tusd_py.app import Services
+    from tusd_py.services import Services
 
 TEXT = "List uploads, show one, or cancel one; also while the server runs."
 
