@@ -22,9 +22,9 @@ from tusd_reaper.schedule import Schedule
 from tusd_reaper.sweeps import Area, Sweeps
 from tusd_reaper.worker import Handler, Worker, WorkerConfig
 from tusd_storage.errors import StorageError
-from tusd_storage.listing_ports import Node, NodeRegistry
-from tusd_storage.overview_ports import ReaperDiary, ReaperRun
 from tusd_storage.ports import JobQueue
+from tusd_storage.ports.listings import Node, NodeRegistry
+from tusd_storage.ports.overview import ReaperDiary, ReaperRun
 
 OUR_KEYS = re.compile(r"[a-z0-9][a-z0-9-]{0,15}-[A-Za-z0-9_-]{24}")
 """Keys of uploads: the id with a dash for the tilde. Without a prefix, this alone tells them from

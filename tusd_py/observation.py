@@ -26,7 +26,7 @@ from tusd_py.telemetry.tracing_wanted import tracing
 from tusd_py.uploads.engine import UploadEngine
 from tusd_storage.leases import LeaseManager
 from tusd_storage.ports import TailStore
-from tusd_storage.statistics_ports import Statistics
+from tusd_storage.ports.statistics import Statistics
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider

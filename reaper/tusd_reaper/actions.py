@@ -21,10 +21,10 @@ from tusd_storage.errors import (
 )
 from tusd_storage.leases import Interruption, Lease, LeaseManager
 from tusd_storage.lifecycle import TERMINAL, sources_of
-from tusd_storage.listing_ports import SessionListing
 from tusd_storage.ports import ObjectStore, SessionStore, TailStore
+from tusd_storage.ports.listings import SessionListing
+from tusd_storage.ports.sweeps import SweepStore
 from tusd_storage.records import Job, Kind, Protocol, SessionState, UploadSession
-from tusd_storage.sweep_ports import SweepStore
 from tusd_storage.termination import Terminator, abort_until_gone, remove_object
 
 Finish = Callable[[UploadSession], Awaitable[UploadSession]]
@@ -229,7 +229,7 @@ class Actions:
 
 
 def has_ended(session: UploadSession) -> bool:
-    """Whether nothing of the session should be in the store (`sweep_ports`)."""
+    """Whether nothing of the session should be in the store (`ports.sweeps`)."""
     if session.state is SessionState.COMPLETED:
         return session.deleted_at is not None
     return session.state in TERMINAL

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 
 from tusd_storage.errors import StorageError
-from tusd_storage.sweep_ports import Leadership
+from tusd_storage.ports.sweeps import Leadership
 
 TERM = timedelta(seconds=60)
 """A leader that died is followed by another after this time."""

@@ -1,4 +1,4 @@
-"""What `tusd_storage.broker_ports.DirectSessions` promises, on SQLite and PostgreSQL."""
+"""What `tusd_storage.ports.direct.DirectSessions` promises, on SQLite and PostgreSQL."""
 
 import asyncio
 from dataclasses import replace

@@ -20,7 +20,7 @@ from tests.support.state import (
     sqlite_database,
     store,
 )
-from tusd_storage.overview_ports import Browsed, Pulse, ReaperRun, Stuck, Survey, Wanted
+from tusd_storage.ports.overview import Browsed, Pulse, ReaperRun, Stuck, Survey, Wanted
 from tusd_storage.records import JobState, Kind, SessionState, UploadSession
 from tusd_storage.sql import SqlStore, overview
 

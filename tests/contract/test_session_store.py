@@ -1,4 +1,4 @@
-"""The promises of `ports.SessionStore` and `listing_ports`, on SQLite and PostgreSQL."""
+"""The promises of `ports.SessionStore` and `ports.listings`, on SQLite and PostgreSQL."""
 
 import asyncio
 import itertools
@@ -41,7 +41,7 @@ from tusd_storage.errors import (
     StorageError,
 )
 from tusd_storage.lifecycle import OPEN, SESSION_EDGES, TERMINAL
-from tusd_storage.listing_ports import Node
+from tusd_storage.ports.listings import Node
 from tusd_storage.records import AssetState, JobState, Kind, SessionState, UploadSession
 from tusd_storage.sql import SqlStore
 

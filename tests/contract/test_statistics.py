@@ -1,4 +1,4 @@
-"""`statistics_ports.Statistics` on both databases: what is counted, and how old the oldest is."""
+"""`ports.statistics.Statistics` on both databases: what is counted, and how old the oldest is."""
 
 from tests.support.state import (
     a_completion,
@@ -9,9 +9,9 @@ from tests.support.state import (
     lease,
     store,
 )
+from tusd_storage.ports.statistics import JobBacklog
 from tusd_storage.records import SessionState
 from tusd_storage.sql import SqlStore
-from tusd_storage.statistics_ports import JobBacklog
 
 KIND = "promote_asset"
 

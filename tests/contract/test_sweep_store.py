@@ -1,4 +1,4 @@
-"""The promises of `sweep_ports`, on SQLite and PostgreSQL."""
+"""The promises of `ports.sweeps`, on SQLite and PostgreSQL."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -18,8 +18,8 @@ from tusd_py.broker.service import Broker, BrokerParts
 from tusd_py.clock import utc_now
 from tusd_py.telemetry.commits import TellingSessions
 from tusd_py.telemetry.events import Event
-from tusd_storage.broker_ports import Capability, PresignedForm
 from tusd_storage.partplan import MIN_PART_SIZE
+from tusd_storage.ports.direct import Capability, PresignedForm
 from tusd_storage.records import ObjectSpec
 
 

@@ -24,8 +24,8 @@ from tusd_py.broker.validation import (
 from tusd_py.clock import utc_now
 from tusd_py.hooks.signing import Signer
 from tusd_reaper.worker import Worker
-from tusd_storage.broker_ports import Capability
 from tusd_storage.errors import Rejected, StateUnavailable, StoreUnavailable
+from tusd_storage.ports.direct import Capability
 from tusd_storage.records import Asset, AssetState, Job, JobState
 
 PICTURE = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(9000)

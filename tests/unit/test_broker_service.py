@@ -30,9 +30,9 @@ from tusd_py.broker.errors import (
 from tusd_py.broker.parts import PartName
 from tusd_py.broker.profiles import Profile, Profiles
 from tusd_py.broker.results import ResumableState
-from tusd_storage.broker_ports import Capability
 from tusd_storage.errors import StateUnavailable, StoreUnavailable
 from tusd_storage.partplan import MIB, MIN_PART_SIZE
+from tusd_storage.ports.direct import Capability
 from tusd_storage.records import AssetState, JobState, Protocol, SessionState, Strategy
 from tusd_storage.sql import SqlStore
 

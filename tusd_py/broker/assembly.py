@@ -19,11 +19,11 @@ from tusd_py.settings import ProfileSettings, Settings, SettingsError
 from tusd_py.telemetry.events import Event
 from tusd_py.uploads.config import UploadConfig
 from tusd_reaper.sweeps import Area
-from tusd_storage.broker_ports import DirectSessions, DirectStore
 from tusd_storage.leases import LeaseManager
-from tusd_storage.listing_ports import AssetSettling
 from tusd_storage.partplan import StoreLimits
 from tusd_storage.ports import SessionStore, TailStore
+from tusd_storage.ports.direct import DirectSessions, DirectStore
+from tusd_storage.ports.listings import AssetSettling
 
 if TYPE_CHECKING:
     import httpx

@@ -16,8 +16,8 @@ from tusd_py.broker.errors import (
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.destinations import Destination
 from tusd_storage import partplan
-from tusd_storage.broker_ports import Capability
 from tusd_storage.partplan import GIB, StoreLimits
+from tusd_storage.ports.direct import Capability
 from tusd_storage.records import Strategy
 
 DEFAULT = "default"

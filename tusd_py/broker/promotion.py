@@ -13,8 +13,8 @@ from tusd_py.broker.profiles import Profiles
 from tusd_py.broker.sniffing import SNIFFED_SIZE, UNKNOWN, Sniffer, contradicts
 from tusd_py.broker.validation import Candidate, Validator
 from tusd_storage.errors import InvalidTransition, NoSuchObject, Rejected
-from tusd_storage.listing_ports import AssetSettling
 from tusd_storage.ports import ObjectStore, SessionStore
+from tusd_storage.ports.listings import AssetSettling
 from tusd_storage.records import Asset, AssetState, Job, ObjectInfo, Protocol, UploadSession
 
 log = structlog.get_logger(__name__)

@@ -39,9 +39,9 @@ from tusd_py.broker.verification import Lane
 from tusd_py.telemetry.events import Event, ResumableStatusRead
 from tusd_py.uploads.config import UploadConfig
 from tusd_storage import lifecycle
-from tusd_storage.broker_ports import DirectSessions, DirectStore
 from tusd_storage.leases import Lease, LeaseManager
 from tusd_storage.ports import SessionStore, TailStore
+from tusd_storage.ports.direct import DirectSessions, DirectStore
 from tusd_storage.records import Part, Protocol, SessionState, Strategy, UploadSession
 from tusd_storage.termination import Terminator
 

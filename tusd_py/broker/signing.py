@@ -22,9 +22,9 @@ from tusd_py.broker.profiles import MAX_SINGLE_PUT, Profiles
 from tusd_py.broker.results import Signed, SignedForm, SignedPart
 from tusd_py.uploads.completion import object_spec
 from tusd_storage import lifecycle
-from tusd_storage.broker_ports import DirectSessions, DirectStore
 from tusd_storage.errors import NoSuchUpload
 from tusd_storage.ports import SessionStore
+from tusd_storage.ports.direct import DirectSessions, DirectStore
 from tusd_storage.records import Part, SessionState, Strategy, UploadSession
 
 MAX_URL_LIFE = timedelta(days=7)

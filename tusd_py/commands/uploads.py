@@ -16,7 +16,7 @@ from tusd_py.operator.errors import OperatorError
 from tusd_py.operator.service import MAX_PAGE
 from tusd_py.settings import Settings
 from tusd_storage.errors import StorageError
-from tusd_storage.overview_ports import Browsed
+from tusd_storage.ports.overview import Browsed
 from tusd_storage.records import SessionState, UploadSession
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.creation import new_upload
 from tusd_storage.errors import AlreadyExists, LeaseHeld, NoSuchObject, NoSuchUpload, QuotaExceeded
 from tusd_storage.leases import Interruption, Lease, LeaseManager
-from tusd_storage.listing_ports import KeyListing
 from tusd_storage.ports import ObjectStore, SessionStore, TailStore
+from tusd_storage.ports.listings import KeyListing
 from tusd_storage.records import FOREIGN, Append, Asset, SessionState, UploadSession
 
 MAX_INFO_SIZE = 1024 * 1024

@@ -9,8 +9,8 @@ from tusd_py.operator.service import Jobs, Operator, OperatorParts
 from tusd_py.operator.snapshot import Sources
 from tusd_py.settings import Settings
 from tusd_reaper.actions import Actions, Tools
-from tusd_storage.listing_ports import NodeRegistry
-from tusd_storage.overview_ports import Overview, ReaperDiary
+from tusd_storage.ports.listings import NodeRegistry
+from tusd_storage.ports.overview import Overview, ReaperDiary
 from tusd_storage.records import UploadSession
 
 GONE_AFTER = timedelta(minutes=5)

@@ -15,10 +15,10 @@ from tusd_py.operator.errors import AmbiguousRef, NoSuchJob, NoSuchUpload, NotRe
 from tusd_py.operator.refs import behind, digest, ref, split
 from tusd_py.operator.snapshot import FAILED_FOR, Camera, Sources
 from tusd_py.operator.watcher import Watcher
-from tusd_storage.overview_ports import Browsed, Stuck, Wanted
 from tusd_storage.ports import JobQueue
+from tusd_storage.ports.overview import Browsed, Stuck, Wanted
+from tusd_storage.ports.sweeps import JobAdministration
 from tusd_storage.records import Job, JobState, Protocol, SessionState, UploadSession
-from tusd_storage.sweep_ports import JobAdministration
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from tusd_py.operator import views
 from tusd_py.operator.tracker import Moving, Tracker
 from tusd_py.operator.views import View
-from tusd_storage.listing_ports import Node, NodeRegistry
-from tusd_storage.overview_ports import Overview, Pulse, ReaperDiary, ReaperRun, Survey
+from tusd_storage.ports.listings import Node, NodeRegistry
+from tusd_storage.ports.overview import Overview, Pulse, ReaperDiary, ReaperRun, Survey
 from tusd_storage.records import JobState, UploadSession
 
 MOVING_LIMIT = 200

@@ -15,8 +15,8 @@ from tusd_py.protocol.errors import InvalidHeader
 from tusd_py.protocol.metadata import parse
 from tusd_py.telemetry.logs import hide_secrets, without_secrets
 from tusd_storage.lifecycle import OPEN, SESSION_EDGES
-from tusd_storage.listing_ports import Node
-from tusd_storage.overview_ports import ReaperRun, TailSum
+from tusd_storage.ports.listings import Node
+from tusd_storage.ports.overview import ReaperRun, TailSum
 from tusd_storage.records import Job, JobState, SessionState, UploadSession
 
 View = dict[str, Any]

@@ -15,8 +15,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from tusd_storage.errors import StorageError
 from tusd_storage.ports import TailFile
+from tusd_storage.ports.statistics import StateCounts, Statistics
 from tusd_storage.records import JobState
-from tusd_storage.statistics_ports import StateCounts, Statistics
 
 log = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""`tusd_storage.broker_ports.DirectSessions` in SQL: signing, and sessions by their key.
+"""`tusd_storage.ports.direct.DirectSessions` in SQL: signing, and sessions by their key.
 
 Owns two statements. Knows no driver.
 """
@@ -29,7 +29,7 @@ class _DirectStatements:
 
 
 class SqlDirectSessions:
-    """See `tusd_storage.broker_ports.DirectSessions` for what each method promises."""
+    """See `tusd_storage.ports.direct.DirectSessions` for what each method promises."""
 
     def __init__(self, executor: Executor, sql: Statements) -> None:
         self._executor = executor

@@ -1,11 +1,11 @@
-"""Pages of sessions, the end of assets, and the nodes: `tusd_storage.listing_ports` in SQL.
+"""Pages of sessions, the end of assets, and the nodes: `tusd_storage.ports.listings` in SQL.
 
 Owns the keyset pages. Knows no driver.
 """
 
 from datetime import datetime
 
-from tusd_storage.listing_ports import Node
+from tusd_storage.ports.listings import Node
 from tusd_storage.records import Asset, AssetState, SessionState, UploadSession
 from tusd_storage.sql import commits
 from tusd_storage.sql.calls import Connection
@@ -16,7 +16,7 @@ from tusd_storage.sql.statements import Statements
 
 
 class SqlListings:
-    """See `tusd_storage.listing_ports` for what each method promises."""
+    """See `tusd_storage.ports.listings` for what each method promises."""
 
     announcements: SqlAnnouncements | None = None
 

@@ -1,4 +1,4 @@
-"""`tusd_storage.overview_ports` in SQL: each look is one hop to a thread.
+"""`tusd_storage.ports.overview` in SQL: each look is one hop to a thread.
 
 Owns the translation of arguments into parameters. Knows no driver; the SQL is in
 `overview_statements`.
@@ -7,7 +7,7 @@ Owns the translation of arguments into parameters. Knows no driver; the SQL is i
 from collections.abc import Collection
 from datetime import datetime
 
-from tusd_storage.overview_ports import (
+from tusd_storage.ports.overview import (
     Browsed,
     Pulse,
     ReaperRun,
@@ -30,7 +30,7 @@ _LAST = "\U0010ffff"
 
 
 class SqlOverview:
-    """See `tusd_storage.overview_ports` for what each method promises."""
+    """See `tusd_storage.ports.overview` for what each method promises."""
 
     _overview: OverviewStatements
 

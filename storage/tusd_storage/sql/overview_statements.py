@@ -1,5 +1,5 @@
 # ruff: noqa: S608 - nothing that comes from outside is ever part of a statement's text
-"""The statements behind `tusd_storage.overview_ports`.
+"""The statements behind `tusd_storage.ports.overview`.
 
 Owns the SQL. Each reads an index from one end, or stops at a cap: what they cost does not grow with
 the tables.

@@ -10,8 +10,8 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from tusd_storage.listing_ports import Node
-from tusd_storage.overview_ports import ReaperRun
+from tusd_storage.ports.listings import Node
+from tusd_storage.ports.overview import ReaperRun
 from tusd_storage.records import (
     Asset,
     AssetState,

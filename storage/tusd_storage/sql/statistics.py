@@ -1,20 +1,20 @@
 # ruff: noqa: S608 - nothing that comes from outside is ever part of a statement's text
-"""`statistics_ports.Statistics` in SQL.
+"""`ports.statistics.Statistics` in SQL.
 
 Owns the statements that count. Knows no driver.
 """
 
+from tusd_storage.ports.statistics import MAX_COUNTED, JobBacklog, StateCounts
 from tusd_storage.records import JobState
 from tusd_storage.sql.calls import Connection
 from tusd_storage.sql.executors import Executor
 from tusd_storage.sql.rows import moment
 from tusd_storage.sql.statements import Statements
 from tusd_storage.sql.tables import DUE, EXPIRABLE, UNCLEAN, UNFINISHED
-from tusd_storage.statistics_ports import MAX_COUNTED, JobBacklog, StateCounts
 
 
 class SqlStatistics:
-    """See `tusd_storage.statistics_ports` for what each method promises."""
+    """See `tusd_storage.ports.statistics` for what each method promises."""
 
     def __init__(self, executor: Executor, sql: Statements) -> None:
         self._executor = executor

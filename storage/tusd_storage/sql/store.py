@@ -22,13 +22,13 @@ from tusd_storage.sql.sweep_statements import SweepStatements
 from tusd_storage.sql.sweeps import SqlSweeps
 
 if TYPE_CHECKING:
-    from tusd_storage.broker_ports import DirectSessions
-    from tusd_storage.listing_ports import AssetSettling, NodeRegistry, SessionListing
     from tusd_storage.outbox import AnswerStore
-    from tusd_storage.overview_ports import Overview, ReaperDiary
     from tusd_storage.ports import JobQueue, SessionStore
-    from tusd_storage.statistics_ports import Statistics
-    from tusd_storage.sweep_ports import JobAdministration, SweepStore
+    from tusd_storage.ports.direct import DirectSessions
+    from tusd_storage.ports.listings import AssetSettling, NodeRegistry, SessionListing
+    from tusd_storage.ports.overview import Overview, ReaperDiary
+    from tusd_storage.ports.statistics import Statistics
+    from tusd_storage.ports.sweeps import JobAdministration, SweepStore
 
 
 class SqlStore(

@@ -16,7 +16,7 @@ from tusd_storage.sql.sweep_statements import SweepStatements
 
 
 class SqlSweeps:
-    """See `tusd_storage.sweep_ports` for what each method promises."""
+    """See `tusd_storage.ports.sweeps` for what each method promises."""
 
     _sweeps: SweepStatements
 

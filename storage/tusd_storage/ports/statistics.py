@@ -1,4 +1,4 @@
-"""Contracts beside `ports`: what operators count in the database.
+"""Statistics: what operators count in the database.
 
 Same rules as in `ports`: async, one short transaction, only the taxonomy of `errors`.
 """

@@ -1,4 +1,4 @@
-"""Contracts beside `ports` and `listing_ports`: what sweeps look for, and what they may change.
+"""Sweeps: what they look for, and what they may change.
 
 Same rules as in `ports`: async, one short transaction each, only the taxonomy of `errors`. Pages
 are keyset pages, at most `limit` rows, an empty one is the end. Every write names the condition

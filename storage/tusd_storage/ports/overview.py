@@ -1,4 +1,4 @@
-"""Contracts beside `ports`: what people who watch the server read, and the reaper's diary.
+"""The overview: what people who watch the server read, and the reaper's diary.
 
 Same rules as in `ports`: async, short transactions, only the taxonomy of `errors`. Everything here
 is bounded: a list has a limit, a count stops at a cap and says so, a page of `browse` looks at a

@@ -1,4 +1,4 @@
-"""Contracts beside `ports`: what sweeps, administration and the job worker read and settle.
+"""Pages of rows: what sweeps, administration and the job worker read and settle.
 
 Same rules as in `ports`: async, short transactions, only the taxonomy of `errors`. Pages are
 keyset pages: stable while rows come and go, and as fast at the end as at the beginning.

@@ -1,0 +1,111 @@
+"""The tails: acknowledged bytes on this node that are not yet a part."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from tusd_storage.records import FileRange, Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TailFile:
+    """A tail file as the reaper finds it."""
+
+    session_id: str
+    size: int
+    modified_at: datetime
+
+
+class Tail(Protocol):
+    """The open tail of one upload, held by the one writer that has its lease.
+
+    All writes go through the file handle that `TailStore.open` returned, so a writer that lost its
+    lease can never touch the file of the one that took over.
+    """
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file; a fresh tail has none until `append` or `replace`."""
+        ...
+
+    def range(self) -> FileRange:
+        """The committed bytes, for reading; valid until `replace` or `aclose`."""
+        ...
+
+    async def append(self, segments: Sequence[Segment], *, crc32: int) -> None:
+        """Adds bytes behind the committed ones and flushes them; makes the file if there is none.
+
+        `crc32` is that of the whole tail afterwards.
+
+        Raises: DiskFull, LeaseLost. On any failure the committed prefix is as it was.
+        """
+        ...
+
+    async def replace(self, segments: Sequence[Segment], *, crc32: int) -> None:
+        """Drops the committed bytes and stores these instead, flushed. Call it only when the part
+        that contains the dropped bytes is in the ledger.
+
+        Raises: DiskFull (the file is then empty), LeaseLost.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Closes the handle; the file stays."""
+        ...
+
+
+class Spool(Protocol):
+    """An anonymous file for bytes that wait for the rest of their part. Gone when closed."""
+
+    size: int
+
+    async def write(self, segments: Sequence[Segment]) -> None:
+        """Appends. Raises DiskFull."""
+        ...
+
+    def range(self) -> FileRange:
+        """All bytes written so far."""
+        ...
+
+    def close(self) -> None:
+        """Frees the file at once."""
+        ...
+
+
+class TailStore(Protocol):
+    """Tails of this node: one file per upload. A tail changes only at a commit point."""
+
+    async def open(
+        self,
+        session_id: str,
+        *,
+        size: int,
+        crc32: int,
+        fresh: bool,
+        steal: bool,
+        fence: Callable[[], None],
+    ) -> Tail:
+        """The guard. Opens the tail and proves that it holds the `size` committed bytes.
+
+        Longer is the residue of a crash and is cut back. `fresh` (offset 0): nothing is expected,
+        and the file is made when the first bytes come. `steal`: the previous holder did not
+        release its lease; the bytes move to a new file so that its handle points nowhere.
+        `fence` raises LeaseLost when the lease has run out; it is called, perhaps in a thread,
+        right before anything on disk is changed.
+
+        Raises: TailMissing, DiskFull.
+        """
+        ...
+
+    async def spool(self) -> Spool:
+        """A new anonymous file on the same disk. Raises DiskFull."""
+        ...
+
+    async def delete(self, session_id: str) -> bool:
+        """Removes the tail; False when there was none."""
+        ...
+
+    def scan(self) -> Iterator[TailFile]:
+        """Every tail on this node; foreign file names are left out."""
+        ...
