@@ -17,7 +17,9 @@ from botocore.exceptions import ClientError
 
 from tests.support.engines import missing
 from tusd_py.demo import engine
-from tusd_py.demo.engine import EmbeddedS3, EngineError, EngineMissing, find_binary
+from tusd_py.demo.engine import EmbeddedS3, EngineError, EngineMissing
+from tusd_py.demo.engine_identity import free_ports
+from tusd_py.demo.engine_process import find_binary
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,7 +81,7 @@ def test_a_folder_keeps_its_objects_keys_and_address(tmp_path: Path) -> None:
     finally:
         second.stop()
     identity = json.loads((folder / "engine.json").read_text())
-    third_ports = engine.free_ports()
+    third_ports = free_ports()
     (folder / "engine.json").write_text(json.dumps({**identity, "ports": third_ports}))
     third = EmbeddedS3.start(folder, bucket="mine")
     try:
