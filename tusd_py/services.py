@@ -77,6 +77,7 @@ class Services:
         self.sessions = SqlStore.connect(
             settings.database_url,
             pool_size=settings.database_pool_size,
+            wait_s=settings.database_wait_timeout.total_seconds(),
             synchronous=settings.sqlite_synchronous,
             quota=quota_of(settings),
             outbox=self.hooks.outbox(),

@@ -4,6 +4,7 @@ StorageError
 ├── Unavailable              try again later; nothing is wrong with the request
 │   ├── StoreUnavailable     the object store: 5xx, throttling, time-out, connection
 │   ├── StateUnavailable     the database; the outcome of a write is unknown
+│   │   └── StateOverloaded  too much waits for it already; nothing was tried
 │   └── DiskFull             no room on this node for a tail or spool
 ├── Rejected                 the same call will fail again
 │   ├── NoSuchUpload         the multipart upload is not (or no longer) there
@@ -45,6 +46,10 @@ class StoreUnavailable(Unavailable):
 
 class StateUnavailable(Unavailable):
     """The database did not answer; a write may or may not have happened."""
+
+
+class StateOverloaded(StateUnavailable):
+    """The database has too much to do: the call was not begun, nothing was changed."""
 
 
 class DiskFull(Unavailable):

@@ -262,12 +262,12 @@ class LeaseManager:
                 next_renewal = time.monotonic() + renew_every_s
                 continue
             try:
-                for session_id in list(self._forgotten):
-                    await self._release(session_id, self._forgotten.pop(session_id))
-                await self._answer()
                 if time.monotonic() >= next_renewal:
                     await self._renew()
                     next_renewal = time.monotonic() + renew_every_s
+                for session_id in list(self._forgotten):
+                    await self._release(session_id, self._forgotten.pop(session_id))
+                await self._answer()
             except StorageError:
                 pass  # the next round tries again; leases that ran out are noticed below
             self._notice_lost()

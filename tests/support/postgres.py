@@ -37,7 +37,9 @@ _SETTINGS = {
 class PostgresServer:
     """One server; `stop` and `start` keep its data."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
+        """`settings` of the server, beside those of all tests."""
+        self._settings = _SETTINGS | settings
         self._home = Path(tempfile.mkdtemp(prefix="tusd-pg-", dir="/tmp"))  # a short socket path
         self._user = "nobody" if os.geteuid() == 0 else None
         self._programs = _reachable(_programs(), self._home, for_others=self._user is not None)
@@ -69,7 +71,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Returns when the server answers."""
-        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
         with (self._home / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._run / "data", "-k", self._run, *settings],

@@ -12,6 +12,7 @@ from tusd_py.settings import Settings
 from tusd_py.units import parse_duration, parse_size
 from tusd_py.uploads.config import UploadConfig
 from tusd_storage.partplan import MIB
+from tusd_storage.sql import calls
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "limits.md").read_text()
 RAW_CODES = {"too_many_connections", "head_timeout", "headers_too_large"}
@@ -57,6 +58,7 @@ def test_fixed_values_are_those_of_the_code() -> None:
         f"{metadata.MAX_METADATA_LENGTH // 1024} KiB",
         f"{resource.MAX_BODY_SIZE // MIB} MiB",
         f"{json_bodies.MEMORY // MIB} MiB",
+        str(calls.MOST_WAITING),
         str(UploadConfig(bucket="b", node="n").parts_in_flight),
         f"{drain.DRAIN_SIZE // MIB} MiB, {drain.DRAIN_S:.0f} s, {drain.MAX_DRAINS} at a time",
         f"{connections.MAX_FAREWELLS} at a time",

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.support.state import a_session, an_asset
-from tusd_storage.errors import Rejected, StateUnavailable
-from tusd_storage.sql import SqlStore, engine, migrate
-from tusd_storage.sql.calls import Connection
+from tusd_storage.errors import Rejected, StateOverloaded, StateUnavailable
+from tusd_storage.sql import SqlStore, calls, migrate, sqlite
+from tusd_storage.sql.calls import Connection, Patience
 from tusd_storage.sql.engine import make_engine
 from tusd_storage.sql.sqlite import SqliteExecutor
 
@@ -130,7 +130,7 @@ async def test_a_group_that_cannot_commit_fails_whole(executor: SqliteExecutor, 
 async def test_another_process_that_writes_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
-    monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(sqlite, "_BUSY_TIMEOUT_MS", 20)
     executor = SqliteExecutor(make_engine(f"sqlite:///{path}"))
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -238,3 +238,83 @@ async def test_one_commit_that_needs_a_flush_has_its_group_flushed(
     gate.open.set()
     await first
     assert await asyncio.gather(*calls) == [2, 2]
+
+
+async def test_what_begins_a_request_waits_only_so_long(path: Path) -> None:
+    executor = SqliteExecutor(make_engine(f"sqlite:///{path}"), Patience(0.2))
+    gate = Gate()
+    first = asyncio.create_task(executor.write(gate))
+    await asyncio.to_thread(gate.reached.wait, 10)
+    waiting = asyncio.create_task(executor.write(insert(1), refusable=True))
+    commit = asyncio.create_task(executor.write(insert(2)))
+    await asyncio.sleep(0.3)  # longer than its patience: what is tested is the clock
+    with pytest.raises(StateOverloaded):  # at once: the writer has stood for longer
+        await executor.write(insert(3), refusable=True)
+    late = asyncio.create_task(executor.write(insert(4)))
+    gate.open.set()
+    await first
+    with pytest.raises(StateOverloaded):
+        await waiting
+    assert [await commit, await late] == [2, 4]
+    assert await executor.read(numbers, refusable=True) == [2, 4]
+    assert await executor.write(insert(5), refusable=True) == 5
+    await executor.aclose()
+
+
+async def test_readers_that_are_busy_refuse_what_begins(path: Path) -> None:
+    executor = SqliteExecutor(make_engine(f"sqlite:///{path}"), Patience(0.2))
+    gates = [Gate(), Gate()]
+    busy = [asyncio.create_task(executor.read(gate)) for gate in gates]
+    for gate in gates:
+        await asyncio.to_thread(gate.reached.wait, 10)
+    waiting = asyncio.create_task(executor.read(numbers, refusable=True))
+    commit = asyncio.create_task(executor.read(numbers))
+    await asyncio.sleep(0.3)
+    with pytest.raises(StateOverloaded):
+        await executor.read(numbers, refusable=True)
+    for gate in gates:
+        gate.open.set()
+    await asyncio.gather(*busy)
+    with pytest.raises(StateOverloaded):
+        await waiting
+    assert await commit == []
+    assert await executor.read(numbers, refusable=True) == []
+    await executor.aclose()
+
+
+async def test_a_queue_has_an_end(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    monkeypatch.setattr(calls, "MOST_WAITING", 3)
+    executor = SqliteExecutor(make_engine(f"sqlite:///{path}"), Patience(60))
+    gate = Gate()
+    first = asyncio.create_task(executor.write(gate))
+    await asyncio.to_thread(gate.reached.wait, 10)
+    works = [asyncio.create_task(executor.write(insert(n), refusable=True)) for n in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(StateOverloaded):
+        await executor.write(insert(8), refusable=True)
+    commit = asyncio.create_task(executor.write(insert(9)))
+    await asyncio.sleep(0)
+    gate.open.set()
+    await first
+    assert await asyncio.gather(*works, commit) == [0, 1, 2, 9]
+    await executor.aclose()
+
+
+async def test_a_file_that_is_locked_for_long_refuses_early(
+    monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY_TIMEOUT_MS", 500)
+    executor = SqliteExecutor(make_engine(f"sqlite:///{path}"), Patience(0.1))
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            await executor.write(insert(1))
+            other.execute("BEGIN IMMEDIATE")
+            commit = asyncio.create_task(executor.write(insert(2)))
+            with pytest.raises(StateOverloaded):  # with the first of the tries
+                await executor.write(insert(3), refusable=True)
+            assert not commit.done()
+            other.execute("COMMIT")
+            assert await commit == 2
+            assert await executor.write(insert(4), refusable=True) == 4
+    finally:
+        await executor.aclose()

@@ -109,6 +109,7 @@ TABLE: dict[type[Exception], Failure] = {
     # What stands behind the server
     storage.StoreUnavailable: Failure(503, "store_unavailable", _AGAIN, retry=True),
     storage.StateUnavailable: Failure(503, "state_unavailable", _AGAIN, retry=True),
+    storage.StateOverloaded: Failure(503, "state_overloaded", _AGAIN, retry=True),
     storage.DiskFull: Failure(507, "disk_full", _AGAIN, retry=True),
     storage.NoSuchUpload: Failure(502, "store_refused", _STORE),
     storage.NoSuchObject: Failure(410, "object_gone", "the finished file is gone"),

@@ -4,12 +4,14 @@ import os
 import re
 import secrets
 import string
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from tusd_py.settings.area import ENV_PREFIX, Area, SettingsError
+from tusd_py.settings.kinds import Duration
 
 NODE_FILE = "node"
 NODE_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,15}")
@@ -37,6 +39,9 @@ class StateSettings(Area):
     Default: `tusd.sqlite3` in `data_dir`."""
     database_pool_size: int = Field(default=10, ge=1, le=1000)
     """Connections to PostgreSQL that one process may hold."""
+    database_wait_timeout: Duration = Field(default=timedelta(seconds=5), gt=timedelta())
+    """How long a request may wait for its turn at the database before it gets 503. What has
+    arrived of a body is committed however long that takes."""
     sqlite_synchronous: Synchronous = "FULL"
     """`FULL` keeps what was acknowledged through a power loss; `NORMAL` is faster and may not."""
 

@@ -51,7 +51,7 @@ class SqlDirectSessions:
                 f"session {session_id}", source=session.state, target=SessionState.SIGNED
             )
 
-        return await self._executor.write(work)
+        return await self._executor.write(work, refusable=True)
 
     async def by_key(self, bucket: str, object_key: str) -> UploadSession | None:
         params = {"bucket": bucket, "object_key": object_key}
@@ -60,7 +60,7 @@ class SqlDirectSessions:
             row = connection.execute(self._direct.by_key, params).fetchone()
             return None if row is None else SESSION.read(row)
 
-        return await self._executor.read(work)
+        return await self._executor.read(work, refusable=True)
 
     @cached_property
     def _direct(self) -> _DirectStatements:

@@ -1,17 +1,26 @@
 """Calls from the event loop to threads, and their answers back.
 
-Owns the hand-over: one hop to a thread, one hop home, whatever the number of statements between.
-Knows no database.
+Owns the hand-over: one hop to a thread, one hop home, whatever the number of statements between;
+and whose turn has come too late. Knows no database.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
+from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
+from tusd_storage.errors import StateOverloaded
+
 T = TypeVar("T")
+
+MOST_WAITING = 4096
+"""Calls that wait for a thread; one that may be refused is not added to as many."""
+
+_GROW_S = 1.0  # a database that gave no further connection is not asked for one all the time
 
 
 class Cursor(Protocol):
@@ -38,6 +47,10 @@ class Call(Generic[T]):
     future: "asyncio.Future[T]"
     atomic: bool = False
     flush: bool = True
+    refusable: bool = False
+    """Nothing was done for its request yet: refused rather than made to wait for long."""
+    queued_at: float = 0.0
+    """Seconds of the monotonic clock, where it had to wait."""
 
     @property
     def abandoned(self) -> bool:
@@ -52,6 +65,39 @@ class Answer:
     call: Call[Any]
     value: object = None
     error: Exception | None = None
+    begun: bool = True
+    """False when there was no connection to begin on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long calls that may be refused wait for their turn."""
+
+    wait_s: float = math.inf
+
+    def check(self, waiting: int, since: float | None) -> None:
+        """For a new call behind `waiting` others, of which the first waits since then.
+
+        Raises: StateOverloaded.
+        """
+        if waiting >= MOST_WAITING or (since is not None and monotonic() - since > self.wait_s):
+            raise _overloaded()
+
+    def sift(self, calls: Iterable[Call[Any]]) -> list[Call[Any]]:
+        """The calls to be run now. The abandoned are dropped; who waited too long is told so."""
+        latest = monotonic() - self.wait_s
+        wanted, late = [], []
+        for call in calls:
+            if call.refusable and call.queued_at < latest:
+                late.append(Answer(call, error=_overloaded()))
+            elif not call.abandoned:
+                wanted.append(call)
+        resolve(late)
+        return wanted
+
+
+def _overloaded() -> StateOverloaded:
+    return StateOverloaded("too much waits for the database already")
 
 
 def resolve(answers: Sequence[Answer]) -> None:
@@ -81,7 +127,7 @@ class Worker(Protocol):
     """What a thread of `Threads` runs: owns a connection, and nothing else touches that."""
 
     def run(self, call: Call[Any]) -> Answer:
-        """Does the work. Raises nothing."""
+        """Does the work, or says that it has no connection to begin on. Raises nothing."""
         ...
 
     def close(self) -> None:
@@ -93,37 +139,55 @@ class Threads:
     """At most `size` threads, each with its own worker, begun when needed.
 
     The one that was idle last works first: few connections stay warm instead of all lukewarm.
+    One that gets no connection leaves its call to those that have one, and ends.
     """
 
-    def __init__(self, name: str, size: int, make_worker: Callable[[], Worker]) -> None:
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        make_worker: Callable[[], Worker],
+        patience: Patience | None = None,
+    ) -> None:
         self._name = name
         self._size = size
         self._make_worker = make_worker
+        self._patience = patience or Patience()
         self._lock = Lock()
         self._idle: list[_Inbox] = []
         self._backlog: deque[Call[Any]] = deque()
         self._threads: list[Thread] = []
+        self._able: set[_Inbox] = set()
+        self._grow_at = -math.inf
         self._closed = False
 
     def submit(self, call: Call[Any]) -> bool:
-        """Gives the call to a thread; False after `close`."""
+        """Gives the call to a thread; False after `close`. Raises: StateOverloaded."""
         with self._lock:
             if self._closed:
                 return False
             if self._idle:
                 self._idle.pop().put(call)
             else:
-                self._backlog.append(call)
-                if len(self._threads) < self._size:
-                    self._start()
+                self._queue(call)
         return True
+
+    def _queue(self, call: Call[Any]) -> None:
+        if call.refusable and self._backlog:
+            self._patience.check(len(self._backlog), self._backlog[0].queued_at)
+        call.queued_at = monotonic()
+        self._backlog.append(call)
+        if len(self._threads) < self._size and call.queued_at >= self._grow_at:
+            self._start()
 
     def close(self) -> list[Thread]:
         """No call comes in any more; the threads, which end when the backlog is done."""
         with self._lock:
             self._closed = True
             while self._idle:
-                self._idle.pop().put(None)
+                inbox = self._idle.pop()
+                self._able.discard(inbox)
+                inbox.put(None)
             return list(self._threads)
 
     def _start(self) -> None:
@@ -137,6 +201,7 @@ class Threads:
             if self._backlog:
                 return self._backlog.popleft()
             if self._closed:
+                self._able.discard(inbox)
                 return None
             self._idle.append(inbox)
         return inbox.get()
@@ -145,9 +210,34 @@ class Threads:
         inbox = _Inbox()
         worker = self._make_worker()
         while (call := self._next(inbox)) is not None:
-            if not call.abandoned:
-                resolve([worker.run(call)])
+            if not self._wants(call):
+                continue
+            answer = worker.run(call)
+            if answer.begun:
+                self._able.add(inbox)
+            elif self._left_to_others(call, inbox):
+                break
+            resolve([answer])
         worker.close()
+
+    def _wants(self, call: Call[Any]) -> bool:
+        """Whether the call, which may have waited, is to be run."""
+        return bool(self._patience.sift((call,))) if call.queued_at else not call.abandoned
+
+    def _left_to_others(self, call: Call[Any], inbox: "_Inbox") -> bool:
+        """Whether threads that have a connection take the call over; then this one may end."""
+        with self._lock:
+            self._able.discard(inbox)
+            if not self._able:
+                return False
+            self._grow_at = monotonic() + _GROW_S
+            self._threads.remove(current_thread())
+            call.queued_at = call.queued_at or monotonic()
+            if self._idle:
+                self._idle.pop().put(call)
+            else:
+                self._backlog.appendleft(call)
+        return True
 
 
 class _Inbox:

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Engine
 
-from tusd_storage.sql.calls import Connection
+from tusd_storage.sql.calls import Connection, Patience
 from tusd_storage.sql.engine import SQLITE
 
 T = TypeVar("T")
@@ -22,11 +22,17 @@ class Executor(Protocol):
     Driver errors come out as the taxonomy; what the work itself raises comes out as it is.
     """
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        """Statements that change nothing."""
+    async def read(self, work: Callable[[Connection], T], *, refusable: bool = False) -> T:
+        """Statements that change nothing.
+
+        What is `refusable`, here and below, comes before anything was done for its request: it
+        raises StateOverloaded where it would wait too long for its turn.
+        """
         ...
 
-    async def write(self, work: Callable[[Connection], T], *, flush: bool = True) -> T:
+    async def write(
+        self, work: Callable[[Connection], T], *, flush: bool = True, refusable: bool = False
+    ) -> T:
         """One changing statement, perhaps with reads behind it.
 
         Without `flush` a power loss may undo it, unless something flushed came later; the end of a
@@ -34,7 +40,7 @@ class Executor(Protocol):
         """
         ...
 
-    async def transaction(self, work: Callable[[Connection], T]) -> T:
+    async def transaction(self, work: Callable[[Connection], T], *, refusable: bool = False) -> T:
         """Several changing statements: all happen or none."""
         ...
 
@@ -43,12 +49,12 @@ class Executor(Protocol):
         ...
 
 
-def make_executor(engine: Engine, *, pool_size: int) -> Executor:
+def make_executor(engine: Engine, *, pool_size: int, patience: Patience) -> Executor:
     """The executor for the engine's database."""
     if engine.dialect.name == SQLITE:
         from tusd_storage.sql.sqlite import SqliteExecutor
 
-        return SqliteExecutor(engine)
+        return SqliteExecutor(engine, patience)
     from tusd_storage.sql.postgresql import PostgresExecutor
 
-    return PostgresExecutor(engine, pool_size=pool_size)
+    return PostgresExecutor(engine, pool_size=pool_size, patience=patience)

@@ -2,7 +2,8 @@
 
 Owns round trips, retries and broken connections. Knows no table. A single statement is its own
 transaction (autocommit, one round trip), and the hot paths are single statements. Isolation is
-READ COMMITTED: every write here is one compare-and-swap on one row.
+READ COMMITTED: every write here is one compare-and-swap on one row. A server that has no further
+connection to give (`max_connections`) is used with those that we have.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
 from tusd_storage.errors import StateUnavailable
-from tusd_storage.sql.calls import Answer, Call, Connection, Threads, join
+from tusd_storage.sql.calls import Answer, Call, Connection, Patience, Threads, join
 from tusd_storage.sql.errors import classify, closed, is_retryable
 
 T = TypeVar("T")
@@ -30,6 +31,10 @@ class _Worker:
         self._held: PoolProxiedConnection | None = None
 
     def run(self, call: Call[Any]) -> Answer:
+        try:
+            self._open()
+        except Exception as error:
+            return Answer(call, error=classify(error) or error, begun=False)
         for left in reversed(range(_TRIES)):
             try:
                 return Answer(call, self._once(call))
@@ -49,19 +54,19 @@ class _Worker:
             self._held = None
 
     def _once(self, call: Call[Any]) -> object:
-        connection = self._open()
+        assert self._held is not None
+        connection: Any = self._held.driver_connection
         if not call.atomic:
             return call.work(connection)
         with connection.transaction():
             return call.work(connection)
 
-    def _open(self) -> Any:
-        """The connection; a server that went away since the last call is noticed here."""
+    def _open(self) -> None:
+        """Makes the connection good; a server that went away since the last call is noticed."""
         if self._held is not None and self._is_stale(self._held.driver_connection):
             self.close()
         if self._held is None:
             self._held = self._engine.raw_connection()
-        return self._held.driver_connection
 
     @staticmethod
     def _is_stale(connection: Any) -> bool:
@@ -79,26 +84,30 @@ class _Worker:
 class PostgresExecutor:
     """`Executor` on one PostgreSQL database."""
 
-    def __init__(self, engine: Engine, *, pool_size: int) -> None:
+    def __init__(self, engine: Engine, *, pool_size: int, patience: Patience) -> None:
         self._engine = engine
-        self._threads = Threads("sql", pool_size, lambda: _Worker(engine))
+        self._threads = Threads("sql", pool_size, lambda: _Worker(engine), patience)
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        return await self._run(work, atomic=False)
+    async def read(self, work: Callable[[Connection], T], *, refusable: bool = False) -> T:
+        return await self._run(work, atomic=False, refusable=refusable)
 
-    async def write(self, work: Callable[[Connection], T], *, flush: bool = True) -> T:
+    async def write(
+        self, work: Callable[[Connection], T], *, flush: bool = True, refusable: bool = False
+    ) -> T:
         # Always flushed: nodes outlive a power loss of the database.
-        return await self._run(work, atomic=False)
+        return await self._run(work, atomic=False, refusable=refusable)
 
-    async def transaction(self, work: Callable[[Connection], T]) -> T:
-        return await self._run(work, atomic=True)
+    async def transaction(self, work: Callable[[Connection], T], *, refusable: bool = False) -> T:
+        return await self._run(work, atomic=True, refusable=refusable)
 
     async def aclose(self) -> None:
         await join(self._threads.close())
         self._engine.dispose()
 
-    async def _run(self, work: Callable[[Connection], T], *, atomic: bool) -> T:
-        call: Call[T] = Call(work, asyncio.get_running_loop().create_future(), atomic)
+    async def _run(self, work: Callable[[Connection], T], *, atomic: bool, refusable: bool) -> T:
+        call: Call[T] = Call(
+            work, asyncio.get_running_loop().create_future(), atomic, refusable=refusable
+        )
         if not self._threads.submit(call):
             raise closed()
         return await call.future

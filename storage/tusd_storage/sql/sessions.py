@@ -48,22 +48,23 @@ class SqlSessions:
                 quota=self.quota,
                 tell=tell,
             )
-            return await self._executor.transaction(checked)
+            return await self._executor.transaction(checked, refusable=True)
         work = partial(commits.create, self._sql, session=session, asset=asset, tell=tell)
         if tell is None and (asset is None or self._sql.insert_both is not None):
-            await self._executor.write(work)
+            await self._executor.write(work, refusable=True)
         else:
-            await self._executor.transaction(work)
+            await self._executor.transaction(work, refusable=True)
         return None
 
     async def created(self, creation_key: str, *, now: datetime) -> UploadSession | None:
         return await self._executor.read(
-            lambda connection: commits.created(self._sql, connection, creation_key, micros(now))
+            lambda connection: commits.created(self._sql, connection, creation_key, micros(now)),
+            refusable=True,
         )
 
     async def get(self, session_id: str) -> UploadSession | None:
         return await self._executor.read(
-            lambda connection: commits.find(self._sql, connection, session_id)
+            lambda connection: commits.find(self._sql, connection, session_id), refusable=True
         )
 
     async def get_many(self, session_ids: Collection[str]) -> dict[str, UploadSession]:
@@ -73,7 +74,7 @@ class SqlSessions:
             rows = connection.execute(self._sql.get_many, params).fetchall()
             return {session.id: session for session in map(SESSION.read, rows)}
 
-        return await self._executor.read(work) if session_ids else {}
+        return await self._executor.read(work, refusable=True) if session_ids else {}
 
     async def acquire(
         self,
@@ -92,7 +93,9 @@ class SqlSessions:
             "over": over,
         }
         return await self._executor.write(
-            lambda connection: commits.acquire(self._sql, connection, params), flush=False
+            lambda connection: commits.acquire(self._sql, connection, params),
+            flush=False,
+            refusable=True,
         )
 
     async def want(self, session_id: str, epoch: int) -> None:
@@ -179,11 +182,13 @@ class SqlSessions:
 
     async def asset(self, asset_id: str) -> Asset | None:
         return await self._executor.read(
-            lambda connection: commits.find_asset(self._sql, connection, asset_id)
+            lambda connection: commits.find_asset(self._sql, connection, asset_id), refusable=True
         )
 
     async def ping(self) -> None:
-        await self._executor.read(lambda connection: connection.execute("SELECT 1").fetchone())
+        await self._executor.read(
+            lambda connection: connection.execute("SELECT 1").fetchone(), refusable=True
+        )
 
     async def aclose(self) -> None:
         await self._executor.aclose()

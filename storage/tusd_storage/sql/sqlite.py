@@ -6,22 +6,34 @@ same file are waited for (busy timeout), a bounded number of times.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
+from time import monotonic
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
-from tusd_storage.sql.calls import Answer, Call, Connection, Threads, join, resolve
+from tusd_storage.errors import StateUnavailable
+from tusd_storage.sql.calls import (
+    Answer,
+    Call,
+    Connection,
+    Patience,
+    Threads,
+    join,
+    resolve,
+)
 from tusd_storage.sql.errors import classify, closed, is_busy
 
 T = TypeVar("T")
 
 _READERS = 2
 _GROUP = 256  # calls in one commit: bounds how long the first of them waits
-_BUSY_TRIES = 3  # times the busy timeout of the connection
+_BUSY_TIMEOUT_MS = 1000  # of one try of the writer: then it looks who has waited too long
+_BUSY_TRIES = 15
 _NORMAL = 1  # PRAGMA synchronous: commits are flushed with a later one that is, or a checkpoint
 
 
@@ -68,36 +80,40 @@ class _Writer:
         self._configured: int | None = None
         self._current: int | None = None
 
-    def run(self, group: list[Call[Any]]) -> list[Answer]:
+    def run(self, group: list[Call[Any]], *, last_try: bool) -> list[Answer] | None:
+        """None when another process writes just now; not for the last try. Nothing was done."""
         try:
             connection = self._begin(flush=any(call.flush for call in group))
+        except Exception as error:
+            if is_busy(error) and not last_try:
+                return None
+            return self._failed(group, error)
+        try:
             answers = [self._step(connection, call, alone=len(group) == 1) for call in group]
             if connection.in_transaction:
                 connection.execute("COMMIT")
         except Exception as error:
-            self.close()  # rolls back whatever was begun
-            return [Answer(call, error=classify(error) or error) for call in group]
+            return self._failed(group, error)
         return answers
 
     def close(self) -> None:
         self._link.close()
         self._configured = self._current = None
 
+    def _failed(self, group: list[Call[Any]], error: Exception) -> list[Answer]:
+        self.close()  # rolls back whatever was begun
+        return [Answer(call, error=classify(error) or error) for call in group]
+
     def _begin(self, *, flush: bool) -> Any:
-        for left in reversed(range(_BUSY_TRIES)):
-            try:
-                connection = self._link.open()
-                self._set_flush(connection, flush)
-                connection.execute("BEGIN IMMEDIATE")
-                return connection
-            except Exception as error:
-                if not (is_busy(error) and left):
-                    raise
-        raise AssertionError("unreachable")
+        connection = self._link.open()
+        self._set_flush(connection, flush)
+        connection.execute("BEGIN IMMEDIATE")
+        return connection
 
     def _set_flush(self, connection: Any, flush: bool) -> None:
         """Has the next commit flushed as configured, or not at once. A flush costs milliseconds."""
         if self._configured is None:
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
             configured: int = connection.execute("PRAGMA synchronous").fetchone()[0]
             self._configured = self._current = configured
         wanted = self._configured if flush else min(self._configured, _NORMAL)
@@ -126,22 +142,35 @@ class _Writer:
 class SqliteExecutor:
     """`Executor` on one SQLite file."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, patience: Patience | None = None) -> None:
         self._engine = engine
-        self._readers = Threads("sql-read", _READERS, lambda: _Reader(engine))
+        self._patience = patience or Patience()
+        self._readers = Threads("sql-read", _READERS, lambda: _Reader(engine), self._patience)
         self._queue: SimpleQueue[Call[Any] | None] = SimpleQueue()
         self._lock = Lock()
+        self._pending: list[Call[Any]] = []
+        """Taken from the queue by the writer, and not yet run."""
+        self._ended = False
         self._writer: Thread | None = None
+        self._standing_since: float | None = None
+        """When the writer last began something that it has not ended well."""
         self._closed = False
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        call: Call[T] = Call(work, asyncio.get_running_loop().create_future())
+    async def read(self, work: Callable[[Connection], T], *, refusable: bool = False) -> T:
+        future = asyncio.get_running_loop().create_future()
+        call: Call[T] = Call(work, future, refusable=refusable)
         if not self._readers.submit(call):
             raise closed()
         return await call.future
 
-    async def write(self, work: Callable[[Connection], T], *, flush: bool = True) -> T:
-        call: Call[T] = Call(work, asyncio.get_running_loop().create_future(), flush=flush)
+    async def write(
+        self, work: Callable[[Connection], T], *, flush: bool = True, refusable: bool = False
+    ) -> T:
+        if refusable:
+            waiting = self._queue.qsize() + len(self._pending)
+            self._patience.check(waiting, self._standing_since)
+        future = asyncio.get_running_loop().create_future()
+        call: Call[T] = Call(work, future, False, flush, refusable, monotonic())
         with self._lock:
             if self._closed:
                 raise closed()
@@ -151,8 +180,8 @@ class SqliteExecutor:
             self._queue.put(call)
         return await call.future
 
-    async def transaction(self, work: Callable[[Connection], T]) -> T:
-        return await self.write(work)
+    async def transaction(self, work: Callable[[Connection], T], *, refusable: bool = False) -> T:
+        return await self.write(work, refusable=refusable)
 
     async def aclose(self) -> None:
         with self._lock:
@@ -166,20 +195,44 @@ class SqliteExecutor:
 
     def _serve(self) -> None:
         writer = _Writer(self._engine)
-        ended = False
-        while not ended:
-            waiting = self._take()
-            ended = None in waiting
-            if group := [call for call in waiting if call is not None and not call.abandoned]:
-                resolve(writer.run(group))
+        while group := self._take():
+            if self._standing_since is None:
+                self._standing_since = monotonic()
+            moved = self._run(writer, group)
+            if moved or not (self._pending or self._queue.qsize()):
+                self._standing_since = None  # with nobody left, the next one finds out
         writer.close()
 
-    def _take(self) -> list[Call[Any] | None]:
-        """Waits for one call, then takes all that wait."""
-        group = [self._queue.get()]
-        try:
-            while group[-1] is not None and len(group) < _GROUP:
-                group.append(self._queue.get_nowait())
-        except Empty:
-            pass
+    def _run(self, writer: _Writer, group: list[Call[Any]]) -> bool:
+        """Whether the database did anything for the group."""
+        for left in reversed(range(_BUSY_TRIES)):
+            group = self._patience.sift(group)
+            answers = writer.run(group, last_try=not left) if group else []
+            if answers is not None:
+                break
+            self._receive()
+            self._pending = self._patience.sift(self._pending)
+        resolve(answers or [])
+        return any(not isinstance(answer.error, StateUnavailable) for answer in answers or [])
+
+    def _take(self) -> list[Call[Any]]:
+        """Waits for one call, then takes all that wait; none at the end."""
+        if not self._pending and not self._ended:
+            self._accept(self._queue.get())
+        self._receive(_GROUP)
+        group, self._pending = self._pending[:_GROUP], self._pending[_GROUP:]
         return group
+
+    def _receive(self, limit: float = math.inf) -> None:
+        """Takes what is in the queue, until `limit` calls are pending."""
+        try:
+            while len(self._pending) < limit:
+                self._accept(self._queue.get_nowait())
+        except Empty:
+            return
+
+    def _accept(self, call: Call[Any] | None) -> None:
+        if call is None:
+            self._ended = True
+        else:
+            self._pending.append(call)

@@ -3,11 +3,13 @@
 Owns the composition of engine, executor and statements. Knows no statement.
 """
 
+import math
 from typing import TYPE_CHECKING
 
 from tusd_storage.outbox import Outbox
 from tusd_storage.records import Quota
 from tusd_storage.sql.broker import SqlDirectSessions
+from tusd_storage.sql.calls import Patience
 from tusd_storage.sql.engine import Synchronous, make_engine
 from tusd_storage.sql.executors import Executor, make_executor
 from tusd_storage.sql.jobs import SqlJobs
@@ -51,18 +53,21 @@ class SqlStore(
         synchronous: Synchronous = "FULL",
         outbox: Outbox | None = None,
         quota: Quota | None = None,
+        wait_s: float = math.inf,
     ) -> "SqlStore":
         """A store for `sqlite:////absolute/path.db` or `postgresql://…`; `aclose` it.
 
         `pool_size` bounds the connections to PostgreSQL; `synchronous` is SQLite's. Connections
         are opened when first used, so a database that is down is told by the calls. The schema
         must be there already (`migrate`). `outbox` says what else is written with each change;
-        `quota` holds for each owner.
+        `quota` holds for each owner. After `wait_s` in the queue what begins a request is refused:
+        `get`, `created`, `create`, `acquire` and the like raise StateOverloaded.
 
         Raises: ValueError for another URL; ModuleNotFoundError when psycopg is not installed.
         """
         engine = make_engine(url, synchronous=synchronous)
-        store = cls(make_executor(engine, pool_size=pool_size), Statements(engine.dialect))
+        executor = make_executor(engine, pool_size=pool_size, patience=Patience(wait_s))
+        store = cls(executor, Statements(engine.dialect))
         if outbox is not None:
             store.announcements = SqlAnnouncements(store._sql, outbox)
         store.quota = quota
