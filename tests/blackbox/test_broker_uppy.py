@@ -5,7 +5,6 @@ No Node server stands between: the page speaks to this one and to the store.
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import threading
@@ -18,6 +17,7 @@ import httpx
 import pytest
 
 from tests.support.engines import Engine, missing
+from tests.support.pages import ROOT_URL, readme
 from tests.support.process import ServerProcess
 from tusd_storage.partplan import MIB
 
@@ -178,11 +178,9 @@ def test_a_cancelled_upload_leaves_nothing(
 def test_the_readmes_example(
     server: ServerProcess, seaweed: Engine, tmp_path: Path, size: int
 ) -> None:
-    readme = (CLIENT.parents[2] / "README.md").read_text()
-    blocks = re.findall(r"```js\n(.*?)```", readme, re.DOTALL)
-    (code,) = [text for text in blocks if "@uppy/aws-s3" in text]
+    code = readme().block("js", "@uppy/aws-s3").replace(ROOT_URL, server.url)
     path, data = a_file(tmp_path, size, "photo.jpg")
-    page = Page(server, path, example=code.replace("http://localhost:8080", server.url))
+    page = Page(server, path, example=code)
     try:
         key = page.wait_for("uploaded")["key"]
         assert page.wait_for("told")["status"] == 200

@@ -5,16 +5,14 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.packaging.test_deploy_files import in_environment
-from tests.packaging.test_readme import run
 from tests.support.engines import Engine
-from tests.support.node import CLIENTS, require_node
+from tests.support.pages import DOCS, ENDPOINT, ROOT_URL, page, run, run_python, run_tus_js
 from tests.support.process import ROOT, SOURCE_ROOTS, ServerProcess
 from tests.support.tus import Bucket
 from tusd_py.broker.errors import BrokerError
@@ -24,33 +22,15 @@ from tusd_py.http import errors
 from tusd_py.settings import Settings
 from tusd_py.settings.sources import load
 
-DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
-ROOT_URL = "http://localhost:8080"
-ENDPOINT = f"{ROOT_URL}/files/"
 DATA = os.urandom(6 * 1024 * 1024 + 7)
 
 _LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 
-def page(name: str) -> str:
-    return (DOCS / name).read_text(encoding="utf-8")
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """Fenced blocks of a language."""
-    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", text)
-
-
-def block(name: str, language: str, containing: str) -> str:
-    """The one block of a page that has the text."""
-    (found,) = [text for text in blocks(page(name), language) if containing in text]
-    return found
-
-
 def first_column(name: str, heading: str) -> set[str]:
     """What the table under a heading lists: the code words of its first column."""
-    section = page(name).split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    section = page(name).text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     cells = re.findall(r"(?m)^\| (`[^|]*`) \|", section)
     return {word for cell in cells for word in re.findall(r"`([^`]+)`", cell)}
 
@@ -98,28 +78,28 @@ def test_a_reader_fetches_nothing_from_elsewhere(site: Path) -> None:
 
 @pytest.mark.parametrize("name", [source.name for source in PAGES])
 def test_every_setting_named_exists(name: str) -> None:
-    named = set(re.findall(r"\bTUSD_(?!TEST_)([A-Z0-9_]+)", page(name))) - {"CONFIG", "NAME"}
+    named = set(re.findall(r"\bTUSD_(?!TEST_)([A-Z0-9_]+)", page(name).text)) - {"CONFIG", "NAME"}
     assert {one.lower() for one in named} <= set(Settings.model_fields)
-    linked = set(re.findall(r"\[`([a-z0-9_]+)`\]\(configuration\.md#", page(name)))
+    linked = set(re.findall(r"\[`([a-z0-9_]+)`\]\(configuration\.md#", page(name).text))
     assert linked <= set(Settings.model_fields)
 
 
 @pytest.mark.parametrize("name", [source.name for source in PAGES])
 def test_every_command_is_one(name: str) -> None:
-    for text in blocks(page(name), "sh"):
+    for text in page(name).blocks("sh"):
         for line in text.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             while words and "=" in words[0]:
                 del words[0]
             if words[:1] == ["tusd-py"]:
                 build_parser().parse_args(words[1:])
-    for command in re.findall(r"`tusd-py ([a-z-]+)", page(name)):
+    for command in re.findall(r"`tusd-py ([a-z-]+)", page(name).text):
         assert re.search(rf"(?m)^ +{command}(?: |$)", build_parser().format_help()), command
 
 
 @pytest.mark.parametrize("name", [source.name for source in PAGES])
 def test_every_toml_block_is_a_configuration(name: str, tmp_path: Path) -> None:
-    for number, text in enumerate(blocks(page(name), "toml")):
+    for number, text in enumerate(page(name).blocks("toml")):
         file = tmp_path / f"{number}.toml"
         file.write_text(text)
         load(environ={}, config=file)
@@ -230,50 +210,42 @@ def folder(tmp_path: Path) -> Path:
 def test_three_lines_of_python(
     name: str, server: ServerProcess, bucket: Bucket, folder: Path
 ) -> None:
-    code = block(name, "python", ".upload()\n" if name == "index.md" else '4").upload()')
+    code = page(name).block("python", ".upload()\n" if name == "index.md" else '4").upload()')
     before = set(bucket.keys())
-    run([sys.executable, "-"], folder, code.replace(ENDPOINT, server.uploads_url))
+    run_python(code.replace(ENDPOINT, server.uploads_url), folder)
     (key,) = set(bucket.keys()) - before
     assert bucket.read(key) == DATA
 
 
 def test_tuspy_with_a_storage_for_urls(server: ServerProcess, bucket: Bucket, folder: Path) -> None:
-    code = block("clients.md", "python", "FileStorage").replace(ENDPOINT, server.uploads_url)
-    url = run([sys.executable, "-"], folder, code).strip()
+    code = page("clients.md").block("python", "FileStorage").replace(ENDPOINT, server.uploads_url)
+    url = run_python(code, folder).strip()
     assert bucket.read(url) == DATA
     assert (folder / "uploads.json").exists()
 
 
 def test_tus_js_client(server: ServerProcess, bucket: Bucket, folder: Path) -> None:
-    node = require_node()
-    (folder / "node_modules").symlink_to(CLIENTS / "node_modules")
-    file = (
-        'import { readFileSync } from "node:fs";\n'
-        'const file = Object.assign(readFileSync("video.mp4"), '
-        '{ name: "video.mp4", type: "video/mp4" });\n'
-    )
-    code = block("clients.md", "js", "tus-js-client").replace(ENDPOINT, server.uploads_url)
-    (folder / "example.mjs").write_text(file + code)
-    url = run([node, "example.mjs"], folder, "").strip().rpartition("done: ")[2]
-    assert bucket.read(url) == DATA
+    code = page("clients.md").block("js", "tus-js-client").replace(ENDPOINT, server.uploads_url)
+    assert bucket.read(run_tus_js(code, folder)) == DATA
 
 
 def test_curl_by_hand(server: ServerProcess, bucket: Bucket, tmp_path: Path) -> None:
-    create = block("clients.md", "sh", "Upload-Length: 11").replace(ENDPOINT, server.uploads_url)
+    code = page("clients.md").block("sh", "Upload-Length: 11")
+    create = code.replace(ENDPOINT, server.uploads_url)
     answer = run(["sh", "-es"], tmp_path, create)
     location = re.search(r"(?im)^location: *(\S+)", answer)
     assert location is not None
     url = f"export URL={server.url}{location[1]}\n"
-    said = run(["sh", "-es"], tmp_path, url + block("clients.md", "sh", " world"))
+    said = run(["sh", "-es"], tmp_path, url + page("clients.md").block("sh", " world"))
     assert re.findall(r"(?im)^upload-offset: *(\d+)", said) == ["5", "5", "11"]
     assert bucket.read(location[1]) == b"hello world"
-    ended = run(["sh", "-es"], tmp_path, url + block("clients.md", "sh", "DELETE"))
+    ended = run(["sh", "-es"], tmp_path, url + page("clients.md").block("sh", "DELETE"))
     assert ended.startswith("hello world")
     assert "204" in ended
     assert bucket.read(location[1]) is None
 
 
 def test_a_session_straight_to_the_store(server: ServerProcess, folder: Path) -> None:
-    code = block("broker.md", "python", "httpx").replace(ROOT_URL, server.url)
-    said = run([sys.executable, "-"], folder, code)
+    code = page("broker.md").block("python", "httpx").replace(ROOT_URL, server.url)
+    said = run_python(code, folder)
     assert said.split() == ["validating", str(len(DATA))]

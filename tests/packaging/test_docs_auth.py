@@ -1,6 +1,8 @@
 """docs/auth.md is true: its settings load, its examples mint what the server accepts."""
 
+import os
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.process import ROOT
+from tests.support.engines import Engine
+from tests.support.pages import page, run_python
+from tests.support.process import ServerProcess
+from tests.support.tus import Bucket, TusClient
 from tusd_py.auth.keys import OneKey, shared_secret
 from tusd_py.auth.signatures import UrlSigner
 from tusd_py.auth.tokens import Claims, TokenVerifier
@@ -16,24 +21,19 @@ from tusd_py.http.errors import TABLE
 from tusd_py.settings import Settings
 from tusd_py.settings.sources import load
 
-PAGE = (ROOT / "docs" / "auth.md").read_text()
+PAGE = page("auth.md")
 SECRET = "the newest secret of at least 32 characters"
-
-
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+DATA = os.urandom(2_500_000)
 
 
 def example(containing: str) -> dict[str, Any]:
     """What the one Python block with this text defines."""
-    (code,) = [code for code in blocks("python") if containing in code]
     names: dict[str, Any] = {}
-    exec(code, names)
+    exec(PAGE.block("python", containing), names)
     return names
 
 
-@pytest.mark.parametrize("block", blocks("toml"))
+@pytest.mark.parametrize("block", PAGE.blocks("toml"))
 def test_the_settings_load(block: str, tmp_path: Path) -> None:
     file = tmp_path / "tusd.toml"
     file.write_text(block)
@@ -43,11 +43,11 @@ def test_the_settings_load(block: str, tmp_path: Path) -> None:
 def test_every_setting_and_code_named_exists() -> None:
     names = set(Settings.model_fields)
     prefixes = ("jwt_", "url_", "forward_", "owner_max", "idempotency_m")
-    for word in set(re.findall(r"`([a-z_]+)`", PAGE)):
+    for word in set(re.findall(r"`([a-z_]+)`", PAGE.text)):
         if word.startswith(prefixes):
             assert word in names, word
     codes = {failure.code for failure in TABLE.values()}
-    rows = re.findall(r"(?m)^\| (?:401|403|404|413|422|429|503)[^|]*\|([^|]*)\|", PAGE)
+    rows = re.findall(r"(?m)^\| (?:401|403|404|413|422|429|503)[^|]*\|([^|]*)\|", PAGE.text)
     told = {code for row in rows for code in re.findall(r"`([a-z_]+)`", row)}
     assert len(told) >= 9 and told <= codes
 
@@ -59,10 +59,103 @@ async def test_the_token_example() -> None:
     assert (grant.owner, grant.max_size) == ("ann", 5_000_000_000)
 
 
-def test_the_framework_examples_are_python() -> None:
-    for text in ("@app.get", "@login_required"):
-        (code,) = [code for code in blocks("python") if text in code]
-        compile(code, text, "exec")
+# -- The frameworks that mint tokens: what is around the page's lines, and who asks for a token
+
+FASTAPI = """
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Header
+from fastapi.testclient import TestClient
+
+
+@dataclass
+class User:
+    id: int
+
+
+def current_user(x_user: Annotated[int, Header()]) -> User:
+    return User(x_user)
+
+
+app = FastAPI()
+{example}
+token = TestClient(app).get("/upload-token", headers={{"X-User": "7"}}).json()["token"]
+"""
+
+DJANGO = """
+import django
+from django.conf import settings
+from django.core.management import call_command
+
+settings.configure(
+    ALLOWED_HOSTS=["*"],
+    DATABASES={{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}}},
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+    LOGIN_URL="/login",
+    MIDDLEWARE=[
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+    ],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY="of these cookies only",
+    SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+)
+django.setup()
+call_command("migrate", verbosity=0)
+
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import path
+
+{example}
+urlpatterns = [path("upload-token", token)]
+client = Client()
+assert client.get("/upload-token").status_code == 302
+client.force_login(User.objects.create_user("ann", pk=7))
+token = client.get("/upload-token").json()["token"]
+"""
+
+UPLOAD = """
+from tusclient.client import TusClient
+
+client = TusClient("{endpoint}", headers={{"Authorization": f"Bearer {{token}}"}})
+uploader = client.uploader("video.mp4", chunk_size=1_000_000)
+uploader.upload()
+print(uploader.url)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(seaweed: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """It verifies with the secret of the page."""
+    settings = {
+        "TUSD_S3_PREFIX": seaweed.prefix(),
+        "TUSD_AUTH": "jwt",
+        "TUSD_JWT_SECRET": example("def upload_token")["SECRET"],
+    }
+    with ServerProcess(tmp_path_factory.mktemp("auth"), seaweed, extra_env=settings) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("around", "containing"), [(FASTAPI, "@app.get"), (DJANGO, "@login_required")]
+)
+def test_who_is_logged_in_uploads_with_the_frameworks_token(
+    around: str, containing: str, server: ServerProcess, seaweed: Engine, tmp_path: Path
+) -> None:
+    (tmp_path / "video.mp4").write_bytes(DATA)
+    code = PAGE.block("python", "def upload_token")
+    code += around.format(example=PAGE.block("python", containing))
+    url = run_python(code + UPLOAD.format(endpoint=server.uploads_url), tmp_path).strip()
+    bucket = Bucket(seaweed, server.extra_env["TUSD_S3_PREFIX"])
+    assert bucket.read(url) == DATA
+    bucket.close()
+    token = example("def upload_token")["upload_token"]
+    client = TusClient(server.uploads_url)
+    for user, status in (("7", 200), ("8", 404)):
+        headers = {"Authorization": f"Bearer {token(user)}"}
+        assert client.request("HEAD", url, headers).status == status
 
 
 def test_the_signing_examples() -> None:
