@@ -12,6 +12,7 @@ import pytest
 from tests.support.browser import Browser, bundle, serve_folder
 from tests.support.engines import Engine
 from tests.support.node import CLIENTS
+from tests.support.pages import ENDPOINT, readme
 from tests.support.process import ServerProcess
 from tests.support.proxy import Proxy
 from tests.support.tus import Bucket
@@ -19,6 +20,11 @@ from tusd_storage.partplan import MIB
 
 PAGES = CLIENTS / "pages"
 INPUT = "input.uppy-Dashboard-input >> nth=0"
+ADD_A_FILE = """
+uppy.on("upload-success", (_, response) => { window.ended = response.uploadURL })
+uppy.on("upload-error", (_, error) => { window.ended = error.message })
+uppy.addFile({ name: "video.mp4", data: new Blob(["x".repeat(6_000_000)]) })
+"""
 RETRIES = [50, 100, 200, 400, 800, *[1000] * 60]
 
 
@@ -150,3 +156,17 @@ def test_a_server_killed_in_the_middle(site: Site, tmp_path: Path) -> None:
         assert site.stored(site.uploaded(1)[file.name]) == file.read_bytes()
         methods = [method for method, _ in site.browser.requests[asked:]]
         assert methods.count("POST") == 1
+
+
+def test_the_readmes_example(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "node_modules").symlink_to(CLIENTS / "node_modules")
+    example = readme().block("js", "@uppy/tus").replace(ENDPOINT, site.server.uploads_url)
+    (tmp_path / "example.js").write_text(f"{example}\n{ADD_A_FILE}")
+    site_folder = tmp_path / "site"
+    site_folder.mkdir()
+    bundle(tmp_path / "example.js", site_folder / "page.js")
+    (site_folder / "index.html").write_text('<script type="module" src="page.js"></script>')
+    with serve_folder(site_folder) as url:
+        site.browser.open(f"{url}/index.html")
+        site.browser.wait_until("window.ended")
+        assert site.stored(site.browser.evaluate("ended")) == b"x" * 6_000_000

@@ -12,7 +12,7 @@ import pytest
 
 from tests.packaging.test_deploy_files import in_environment
 from tests.support.engines import Engine
-from tests.support.pages import DOCS, ENDPOINT, ROOT_URL, page, run, run_python, run_tus_js
+from tests.support.pages import DOCS, ENDPOINT, ROOT_URL, page, readme, run, run_python, run_tus_js
 from tests.support.process import ROOT, SOURCE_ROOTS, ServerProcess
 from tests.support.tus import Bucket
 from tusd_py.broker.errors import BrokerError
@@ -65,6 +65,13 @@ def test_every_page_is_built(site: Path) -> None:
     assert (site / "contributing" / "index.html").exists()
 
 
+def test_the_measurements_are_a_page(site: Path) -> None:
+    for name in ("performance", "comparison"):
+        text = (site / name / "index.html").read_text(encoding="utf-8")
+        assert 'href="../measurements/"' in text
+    assert (site / "measurements" / "index.html").exists()
+
+
 def test_a_reader_fetches_nothing_from_elsewhere(site: Path) -> None:
     loads = re.compile(r"<(?:script|img|iframe|source)[^>]+src=\"(https?:)?//|<link[^>]+href=\"//")
     for html in site.rglob("*.html"):
@@ -74,6 +81,12 @@ def test_a_reader_fetches_nothing_from_elsewhere(site: Path) -> None:
 
 
 # -- What the pages name
+
+
+@pytest.mark.parametrize("name", [source.name for source in PAGES])
+def test_every_link_leads_to_a_file_of_the_repository(name: str) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page(name).text):
+        assert (DOCS / target).exists(), target
 
 
 @pytest.mark.parametrize("name", [source.name for source in PAGES])
@@ -243,6 +256,15 @@ def test_curl_by_hand(server: ServerProcess, bucket: Bucket, tmp_path: Path) -> 
     assert ended.startswith("hello world")
     assert "204" in ended
     assert bucket.read(location[1]) is None
+
+
+def test_what_readme_and_docs_show_alike() -> None:
+    for name, language, containing in (
+        ("broker.md", "python", "httpx"),
+        ("broker.md", "js", "@uppy/aws-s3"),
+        ("clients.md", "js", "@uppy/tus"),
+    ):
+        assert page(name).block(language, containing) == readme().block(language, containing)
 
 
 def test_a_session_straight_to_the_store(server: ServerProcess, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """docs/auth.md is true: its settings load, its examples mint what the server accepts."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.engines import Engine
-from tests.support.pages import page, run_python
+from tests.support.pages import page, run_python, run_tus_js
 from tests.support.process import ServerProcess
 from tests.support.tus import Bucket, TusClient
 from tusd_py.auth.keys import OneKey, shared_secret
@@ -156,6 +157,26 @@ def test_who_is_logged_in_uploads_with_the_frameworks_token(
     for user, status in (("7", 200), ("8", 404)):
         headers = {"Authorization": f"Bearer {token(user)}"}
         assert client.request("HEAD", url, headers).status == status
+
+
+def test_tus_js_client_renews_its_token(
+    server: ServerProcess, seaweed: Engine, tmp_path: Path
+) -> None:
+    (tmp_path / "video.mp4").write_bytes(DATA)
+    token = example("def upload_token")["upload_token"]("ann")
+    code = PAGE.block("js", "onBeforeRequest")
+    code = code.replace("https://uploads.example.com/files/", server.uploads_url)
+    url = run_tus_js(
+        'import * as tus from "tus-js-client";\n'
+        f"const freshToken = async () => {json.dumps(token)};\n"
+        f"const upload = {code}"
+        'upload.options.onSuccess = () => console.log("done:", upload.url);\n'
+        "upload.start();\n",
+        tmp_path,
+    )
+    bucket = Bucket(seaweed, server.extra_env["TUSD_S3_PREFIX"])
+    assert bucket.read(url) == DATA
+    bucket.close()
 
 
 def test_the_signing_examples() -> None:
