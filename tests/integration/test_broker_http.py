@@ -1,7 +1,6 @@
 """The session API over ASGI, with a real S3 engine and both databases behind it."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,54 +8,21 @@ import httpx
 import pytest
 
 from tests.support.engines import Engine
+from tests.support.served import Served, served
 from tests.support.state import Database
-from tusd_py.app import TusdApp, create_app
-from tusd_py.http.auth import Action, Authorize, Unauthorized
-from tusd_py.settings import Settings
+from tusd_py.app import TusdApp
+from tusd_py.http.auth import Action, Unauthorized
 from tusd_storage.partplan import MIN_PART_SIZE
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
 BIG = bytes(range(251)) * 41_000  # two parts
 
 
-@asynccontextmanager
-async def serving(
-    engine: Engine,
-    database: Database,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    authorize: Authorize | None = None,
-    **settings: Any,
-) -> AsyncIterator[tuple[TusdApp, httpx.AsyncClient]]:
-    """The whole application, and a client of it."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", engine.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", engine.secret_key)
-    given: dict[str, Any] = {
-        "data_dir": folder,
-        "database_url": database.url,
-        "s3_endpoint": engine.endpoint,
-        "s3_bucket": engine.bucket,
-        "s3_prefix": engine.prefix(),
-        "s3_region": engine.region,
-        "s3_addressing_style": "path",
-        "work": False,
-        "reap": False,
-    }
-    app = create_app(Settings.model_validate(given | settings), authorize=authorize)
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://server") as client,
-    ):
-        yield app, client
-
-
 @pytest.fixture
 async def it(
     seaweed: Engine, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[tuple[TusdApp, httpx.AsyncClient]]:
-    async with serving(seaweed, database, tmp_path, monkeypatch) as made:
+) -> AsyncIterator[Served]:
+    async with served(seaweed, tmp_path, monkeypatch, database_url=database.url) as made:
         yield made
 
 
@@ -83,9 +49,7 @@ async def stored(app: TusdApp, session_id: str) -> bytes:
     return b"".join([chunk async for chunk in services.objects.read(row.bucket, row.object_key)])
 
 
-async def test_a_presigned_put_from_session_to_asset(
-    it: tuple[TusdApp, httpx.AsyncClient],
-) -> None:
+async def test_a_presigned_put_from_session_to_asset(it: Served) -> None:
     app, client = it
     made = await created(
         client,
@@ -123,9 +87,7 @@ async def test_a_presigned_put_from_session_to_asset(
     assert [(job.kind, job.subject) for job in jobs] == [("promote_asset", done["asset"]["id"])]
 
 
-async def test_a_multipart_upload_from_session_to_asset(
-    it: tuple[TusdApp, httpx.AsyncClient],
-) -> None:
+async def test_a_multipart_upload_from_session_to_asset(it: Served) -> None:
     app, client = it
     made = await created(client, strategy="multipart", filename="b.bin", size=len(BIG))
     url = f"/sessions/{made['session']['id']}"
@@ -152,9 +114,7 @@ async def test_a_multipart_upload_from_session_to_asset(
     assert again.json() == done.json()
 
 
-async def test_a_resumable_session_is_uploaded_to_with_tus(
-    it: tuple[TusdApp, httpx.AsyncClient],
-) -> None:
+async def test_a_resumable_session_is_uploaded_to_with_tus(it: Served) -> None:
     app, client = it
     made = await created(client, strategy="resumable", filename="c.png", size=len(PICTURE))
     uri = made["resumable"]["session_uri"]
@@ -174,9 +134,7 @@ async def test_a_resumable_session_is_uploaded_to_with_tus(
 
 
 @pytest.mark.parametrize("strategy", ["presigned_put", "multipart", "resumable"])
-async def test_cancelling_leaves_nothing_in_the_store(
-    it: tuple[TusdApp, httpx.AsyncClient], strategy: str
-) -> None:
+async def test_cancelling_leaves_nothing_in_the_store(it: Served, strategy: str) -> None:
     app, client = it
     made = await created(client, strategy=strategy, size=len(BIG))
     url = f"/sessions/{made['session']['id']}"
@@ -207,7 +165,7 @@ async def test_cancelling_leaves_nothing_in_the_store(
     assert (late.status_code, late.json()["code"]) == (409, "invalid_transition")
 
 
-async def test_wrong_strategies_have_their_codes(it: tuple[TusdApp, httpx.AsyncClient]) -> None:
+async def test_wrong_strategies_have_their_codes(it: Served) -> None:
     _, client = it
     put = (await created(client, strategy="presigned_put"))["session"]["id"]
     many = (await created(client, strategy="multipart"))["session"]["id"]
@@ -240,10 +198,9 @@ async def test_urls_are_signed_for_the_public_endpoint(
     seaweed: Engine, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     public = "https://uploads.example.com"
-    async with serving(seaweed, database, tmp_path, monkeypatch, s3_public_endpoint=public) as (
-        _,
-        client,
-    ):
+    async with served(
+        seaweed, tmp_path, monkeypatch, database_url=database.url, s3_public_endpoint=public
+    ) as (_, client):
         made = await created(client, strategy="presigned_put")
         signed = await client.post(f"/sessions/{made['session']['id']}/sign")
         assert signed.json()["presigned"]["url"].startswith(f"{public}/{seaweed.bucket}/")
@@ -268,10 +225,9 @@ async def test_another_owners_session_is_not_found(
             raise Unauthorized("who are you?")
         return str(user)
 
-    async with serving(seaweed, database, tmp_path, monkeypatch, authorize=authorize) as (
-        app,
-        client,
-    ):
+    async with served(
+        seaweed, tmp_path, monkeypatch, database_url=database.url, making={"authorize": authorize}
+    ) as (app, client):
         wish = {"strategy": "multipart"}
         assert (await client.post("/sessions", json=wish)).status_code == 401
         alice, bob = {"x-user": "alice"}, {"x-user": "bob"}
@@ -303,9 +259,7 @@ async def test_another_owners_session_is_not_found(
         assert set(asked) == {Action.CREATE, Action.READ, Action.WRITE, Action.TERMINATE}
 
 
-async def test_uppys_endpoints_have_companions_shapes(
-    it: tuple[TusdApp, httpx.AsyncClient],
-) -> None:
+async def test_uppys_endpoints_have_companions_shapes(it: Served) -> None:
     app, client = it
     query = {"filename": "Käse.png", "type": "image/png", "metadata[name]": "x"}
     form = (await client.get("/s3/params", params=query)).json()
@@ -351,7 +305,7 @@ async def test_uppys_endpoints_have_companions_shapes(
     assert (await client.get("/s3/sts")).json()["code"] == "upload_unsupported"
 
 
-async def test_pages_of_other_origins_may_use_it(it: tuple[TusdApp, httpx.AsyncClient]) -> None:
+async def test_pages_of_other_origins_may_use_it(it: Served) -> None:
     _, client = it
     origin = {"Origin": "https://app.example.com"}
     asked = {
@@ -378,7 +332,7 @@ async def test_pages_of_other_origins_may_use_it(it: tuple[TusdApp, httpx.AsyncC
     ],
 )
 async def test_bodies_that_say_nothing_are_refused(
-    it: tuple[TusdApp, httpx.AsyncClient], content_type: str, body: bytes, status: int, code: str
+    it: Served, content_type: str, body: bytes, status: int, code: str
 ) -> None:
     _, client = it
     answer = await client.post("/sessions", content=body, headers={"Content-Type": content_type})
@@ -388,9 +342,8 @@ async def test_bodies_that_say_nothing_are_refused(
 async def test_the_api_can_be_switched_off(
     seaweed: Engine, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serving(seaweed, database, tmp_path, monkeypatch, direct_uploads=False) as (
-        _,
-        client,
-    ):
+    async with served(
+        seaweed, tmp_path, monkeypatch, database_url=database.url, direct_uploads=False
+    ) as (_, client):
         for path in ("/sessions", "/s3/params", "/openapi.json"):
             assert (await client.get(path)).status_code == 404

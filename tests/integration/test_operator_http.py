@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,12 @@ import httpx
 import pytest
 
 from tests.support.engines import Engine
+from tests.support.served import Served, served
 from tests.support.state import Database
-from tusd_py.app import TusdApp, create_app
 from tusd_py.http.operator_gate import OWN_HEADER
 from tusd_py.operator.errors import TooManyViewers
 from tusd_py.operator.refs import ref
 from tusd_py.operator.watcher import MAX_VIEWERS, Watcher
-from tusd_py.settings import Settings
 from tusd_storage.errors import StateUnavailable
 
 TOKEN = "a token that nobody guesses"
@@ -26,43 +25,22 @@ TUS = {"Tus-Resumable": "1.0.0"}
 MIB = 1024 * 1024
 
 
-@asynccontextmanager
-async def serving(
+def serving(
     engine: Engine,
     database: Database,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     **settings: Any,
-) -> AsyncIterator[tuple[TusdApp, httpx.AsyncClient]]:
-    """The whole application, and a client of it."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", engine.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", engine.secret_key)
-    given: dict[str, Any] = {
-        "data_dir": folder,
-        "database_url": database.url,
-        "s3_endpoint": engine.endpoint,
-        "s3_bucket": engine.bucket,
-        "s3_prefix": engine.prefix(),
-        "s3_region": engine.region,
-        "s3_addressing_style": "path",
-        "work": False,
-        "reap": False,
-        "operator_page": True,
-        "operator_token": TOKEN,
-    }
-    app = create_app(Settings.model_validate(given | settings))
-    transport = httpx.ASGITransport(app=app, client=("192.0.2.7", 1))
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://server") as client,
-    ):
-        yield app, client
+) -> AbstractAsyncContextManager[Served]:
+    """The application with an operator's page, and a client that is not on this machine."""
+    given = {"database_url": database.url, "operator_page": True, "operator_token": TOKEN}
+    return served(engine, folder, monkeypatch, peer="192.0.2.7", **(given | settings))
 
 
 @pytest.fixture
 async def it(
     seaweed: Engine, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[tuple[TusdApp, httpx.AsyncClient]]:
+) -> AsyncIterator[Served]:
     async with serving(seaweed, database, tmp_path, monkeypatch) as made:
         yield made
 
@@ -175,7 +153,7 @@ async def test_signing_in_and_out(
         assert long.status_code == 413
 
 
-async def test_the_picture(it: tuple[TusdApp, httpx.AsyncClient]) -> None:
+async def test_the_picture(it: Served) -> None:
     _, client = it
     unfinished = await upload(client, 12 * MIB, bytes(6 * MIB))
     finished = await upload(client, 5, b"hello")
@@ -192,7 +170,7 @@ async def test_the_picture(it: tuple[TusdApp, httpx.AsyncClient]) -> None:
         assert session_id not in told and session_id.replace("~", "-") not in told
 
 
-async def test_finding_and_cancelling(it: tuple[TusdApp, httpx.AsyncClient]) -> None:
+async def test_finding_and_cancelling(it: Served) -> None:
     _, client = it
     session_id = await upload(client, 12 * MIB, bytes(6 * MIB))
     page = (await client.get("/operator/api/uploads?state=uploading", headers=BEARER)).json()
@@ -210,9 +188,7 @@ async def test_finding_and_cancelling(it: tuple[TusdApp, httpx.AsyncClient]) -> 
     assert (nobody.status_code, nobody.json()["code"]) == (404, "upload_not_found")
 
 
-async def test_a_finished_upload_cannot_be_cancelled(
-    it: tuple[TusdApp, httpx.AsyncClient],
-) -> None:
+async def test_a_finished_upload_cannot_be_cancelled(it: Served) -> None:
     _, client = it
     session_id = await upload(client, 5, b"hello")
     answer = await client.post(f"/operator/api/uploads/{ref(session_id)}/cancel", headers=BEARER)
@@ -220,7 +196,7 @@ async def test_a_finished_upload_cannot_be_cancelled(
     assert (await client.head(f"/files/{session_id}", headers=TUS)).status_code == 200
 
 
-async def test_pages_follow_each_other(it: tuple[TusdApp, httpx.AsyncClient]) -> None:
+async def test_pages_follow_each_other(it: Served) -> None:
     _, client = it
     made = {ref(await upload(client, MIB)) for _ in range(5)}
     seen: list[str] = []
@@ -233,14 +209,12 @@ async def test_pages_follow_each_other(it: tuple[TusdApp, httpx.AsyncClient]) ->
 
 
 @pytest.mark.parametrize("query", ["state=lost", "limit=0", "limit=201", "limit=1e2", "limit=٣"])
-async def test_queries_that_make_no_sense(
-    it: tuple[TusdApp, httpx.AsyncClient], query: str
-) -> None:
+async def test_queries_that_make_no_sense(it: Served, query: str) -> None:
     answer = await it[1].get(f"/operator/api/uploads?{query}", headers=BEARER)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_query")
 
 
-async def test_a_dead_job_is_tried_again(it: tuple[TusdApp, httpx.AsyncClient]) -> None:
+async def test_a_dead_job_is_tried_again(it: Served) -> None:
     app, client = it
     await upload(client, 5, b"hello")
     state = app.state.services.sessions

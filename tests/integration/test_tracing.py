@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -15,9 +14,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.support.engines import Engine
 from tests.support.process import ServerProcess, program_environment
+from tests.support.served import served
 from tests.support.tus import TusClient
-from tusd_py.app import create_app
-from tusd_py.settings import Settings
 from tusd_py.telemetry.tracing_wanted import wanted
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -38,26 +36,10 @@ async def client(
     exporter: InMemorySpanExporter,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.secret_key)
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    given: dict[str, Any] = {
-        "data_dir": tmp_path,
-        "s3_endpoint": seaweed.endpoint,
-        "s3_bucket": seaweed.bucket,
-        "s3_prefix": seaweed.prefix(),
-        "s3_region": seaweed.region,
-        "s3_addressing_style": "path",
-        "work": False,
-        "reap": False,
-    }
-    app = create_app(Settings.model_validate(given), tracer_provider=provider)
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://server") as made,
-    ):
+    making = {"tracer_provider": provider}
+    async with served(seaweed, tmp_path, monkeypatch, making=making) as (_, made):
         yield made
 
 

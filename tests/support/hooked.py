@@ -1,7 +1,7 @@
 """The whole application with hooks, and a client of it. Import `serve` and `server` by name."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,10 @@ import pytest
 
 from tests.support.engines import Engine
 from tests.support.hook_server import HookServer
+from tests.support.served import Served, served
 from tests.support.state import Database
 from tests.support.tus import metadata
-from tusd_py.app import TusdApp, create_app
 from tusd_py.hooks import Hook
-from tusd_py.settings import Settings
 
 TUS = {"Tus-Resumable": "1.0.0"}
 PATCH = {**TUS, "Content-Type": "application/offset+octet-stream"}
@@ -27,33 +26,14 @@ def serve(
     seaweed: Engine, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Serve:
     """The whole application and a client of it; jobs run when the test says so."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.secret_key)
 
-    @asynccontextmanager
-    async def serving(
-        hooks: Sequence[Hook] = (), **settings: Any
-    ) -> AsyncIterator[tuple[TusdApp, httpx.AsyncClient]]:
+    def serving(hooks: Sequence[Hook] = (), **settings: Any) -> AbstractAsyncContextManager[Served]:
         given: dict[str, Any] = {
-            "data_dir": tmp_path,
             "database_url": database.url,
-            "s3_endpoint": seaweed.endpoint,
-            "s3_bucket": seaweed.bucket,
-            "s3_prefix": seaweed.prefix(),
-            "s3_region": seaweed.region,
-            "s3_addressing_style": "path",
-            "work": False,
-            "reap": False,
             "hooks_http_timeout": "5s",
             "hooks_http_backoff": "10ms",
         }
-        app = create_app(Settings.model_validate(given | settings), hooks=hooks)
-        transport = httpx.ASGITransport(app=app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://server") as client,
-        ):
-            yield app, client
+        return served(seaweed, tmp_path, monkeypatch, making={"hooks": hooks}, **(given | settings))
 
     return serving
 
