@@ -213,7 +213,8 @@ class Services:
         """What the broker works with."""
         return Ports(
             sessions=told,
-            state=self.sessions,
+            direct=self.sessions,
+            assets=self.sessions,
             objects=self.objects,
             tails=self.tails,
             leases=self.leases,

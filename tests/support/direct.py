@@ -126,8 +126,8 @@ def broker_on(
 ) -> Broker:
     """A broker beside a node's engine, on the same leases."""
     return Broker(
+        Profiles(profiles, capabilities=capabilities),
         BrokerParts(
-            profiles=Profiles(profiles, capabilities=capabilities),
             sessions=TellingSessions(store, events.append),
             direct=store,
             objects=objects,
@@ -138,7 +138,7 @@ def broker_on(
             session_uri=lambda session_id: f"/files/{session_id}",
             emit=events.append,
             now=now,
-        )
+        ),
     )
 
 

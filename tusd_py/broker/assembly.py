@@ -3,26 +3,19 @@
 Owns what lives as long as the process: the sniffing thread and the validator's HTTP client.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from tusd_py.broker.creation import Admit
 from tusd_py.broker.profiles import DEFAULT, Profile, Profiles
 from tusd_py.broker.promotion import Promoter
-from tusd_py.broker.service import Broker, BrokerParts, Resumables
+from tusd_py.broker.service import Broker, BrokerParts
 from tusd_py.broker.sniffing import Sniffer
 from tusd_py.broker.validation import Validator, WebhookValidator
 from tusd_py.hooks.signing import Signer
 from tusd_py.settings import ProfileSettings, Settings, SettingsError
-from tusd_py.telemetry.events import Event
-from tusd_py.uploads.config import UploadConfig
 from tusd_reaper.sweeps import Area
-from tusd_storage.leases import LeaseManager
 from tusd_storage.partplan import StoreLimits
-from tusd_storage.ports import SessionStore, TailStore
-from tusd_storage.ports.direct import DirectSessions, DirectStore
 from tusd_storage.ports.listings import AssetSettling
 
 if TYPE_CHECKING:
@@ -31,25 +24,11 @@ if TYPE_CHECKING:
 VALIDATOR_TIMEOUT_S = 30.0
 
 
-class DirectState(DirectSessions, AssetSettling, Protocol):
-    """What the broker and its promotion change in the database beside `SessionStore`."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """What stands behind the broker."""
+class Ports(BrokerParts):
+    """What stands behind the broker and the promotion."""
 
-    sessions: SessionStore
-    state: DirectState
-    objects: DirectStore
-    tails: TailStore
-    leases: LeaseManager
-    resumables: Resumables
-    uploads: UploadConfig
-    session_uri: Callable[[str], str]
-    emit: Callable[[Event], None]
-    now: Callable[[], datetime]
-    admit: Admit
+    assets: AssetSettling
 
 
 class DirectUploads:
@@ -60,22 +39,7 @@ class DirectUploads:
     ) -> None:
         """Raises: SettingsError, UploadUnsupported when a profile wants what the store lacks."""
         self.profiles = Profiles(profiles_of(settings), ports.objects.capabilities)
-        self.broker = Broker(
-            BrokerParts(
-                profiles=self.profiles,
-                sessions=ports.sessions,
-                direct=ports.state,
-                objects=ports.objects,
-                tails=ports.tails,
-                leases=ports.leases,
-                resumables=ports.resumables,
-                uploads=ports.uploads,
-                session_uri=ports.session_uri,
-                emit=ports.emit,
-                now=ports.now,
-                admit=ports.admit,
-            )
-        )
+        self.broker = Broker(self.profiles, ports)
         self._sniffer = Sniffer()
         self._client: httpx.AsyncClient | None = None
         if validator is None and settings.validator_url is not None:
@@ -83,7 +47,7 @@ class DirectUploads:
             validator = WebhookValidator(settings.validator_url, self._client, signer, ports.now)
         self.promoter = Promoter(
             sessions=ports.sessions,
-            assets=ports.state,
+            assets=ports.assets,
             objects=ports.objects,
             profiles=self.profiles,
             sniffer=self._sniffer,

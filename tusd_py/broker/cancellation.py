@@ -3,17 +3,12 @@
 What the store would not clear is marked in the row, and the reaper tries again.
 """
 
-from collections.abc import Callable
-from datetime import datetime
-
 import structlog
 
 from tusd_py.broker.errors import InvalidTransition, broker_errors
-from tusd_py.broker.storehouse import Storehouse
 from tusd_py.broker.verification import Lane
 from tusd_storage import lifecycle
 from tusd_storage.leases import Interruption, Lease, LeaseManager
-from tusd_storage.ports import SessionStore
 from tusd_storage.records import Protocol, SessionState, UploadSession
 from tusd_storage.termination import Terminator
 
@@ -29,19 +24,13 @@ class Canceller:
     def __init__(
         self,
         *,
-        sessions: SessionStore,
         leases: LeaseManager,
-        storehouse: Storehouse,
         terminator: Terminator,
         lane: Lane,
-        now: Callable[[], datetime],
     ) -> None:
-        self._sessions = sessions
         self._leases = leases
-        self._storehouse = storehouse
         self._terminator = terminator
         self._lane = lane
-        self._now = now
 
     async def cancel(self, session_id: str) -> UploadSession:
         """The aborted session. One that is aborted already is returned as it is.
@@ -66,17 +55,7 @@ class Canceller:
                 lease, session, state=SessionState.ABORTED, failure=CANCELLED
             )
             return
-        lease.fence()
-        reason = await self._storehouse.clear(session)
-        await self._sessions.close(
-            session.id,
-            lease.epoch,
-            state=SessionState.ABORTED,
-            failure=CANCELLED,
-            cleanup_reason=reason,
-            now=self._now(),
-        )
-        lease.given_back = True
+        await self._lane.end(lease, session, state=SessionState.ABORTED, failure=CANCELLED)
         log.info("session_cancelled", session=session.id)
 
 

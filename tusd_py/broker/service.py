@@ -8,17 +8,12 @@ commit, by the session store the broker is given (`tusd_py.telemetry.commits`).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol as TypingProtocol
 
 from tusd_py.broker.cancellation import Canceller
 from tusd_py.broker.creation import Admit, Initiator, Wish, admit_all
 from tusd_py.broker.errors import (
     BrokerError,
-    InvalidTransition,
-    ObjectMissing,
-    ResumableNotInitialized,
     SessionBusy,
-    broker_errors,
 )
 from tusd_py.broker.multipart import MultipartCompleter
 from tusd_py.broker.parts import PartName
@@ -26,19 +21,18 @@ from tusd_py.broker.profiles import Profiles
 from tusd_py.broker.results import (
     Multipart,
     Resumable,
-    ResumableState,
     ResumableStatus,
     Signed,
     SignedForm,
     SignedPart,
     Verified,
 )
+from tusd_py.broker.resumable import Resumables, ResumableSessions
 from tusd_py.broker.signing import UrlSigner
 from tusd_py.broker.storehouse import Storehouse
 from tusd_py.broker.verification import Lane
-from tusd_py.telemetry.events import Event, ResumableStatusRead
+from tusd_py.telemetry.events import Event
 from tusd_py.uploads.config import UploadConfig
-from tusd_storage import lifecycle
 from tusd_storage.leases import Lease, LeaseManager
 from tusd_storage.ports import SessionStore, TailStore
 from tusd_storage.ports.direct import DirectSessions, DirectStore
@@ -46,19 +40,10 @@ from tusd_storage.records import Part, Protocol, SessionState, Strategy, UploadS
 from tusd_storage.termination import Terminator
 
 
-class Resumables(TypingProtocol):
-    """The tus server, as far as the broker needs it."""
-
-    async def status(self, session: UploadSession) -> UploadSession:
-        """The upload; one that is fully received is finished first."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerParts:
-    """What a broker is made of."""
+    """What stands behind a broker."""
 
-    profiles: Profiles
     sessions: SessionStore
     direct: DirectSessions
     objects: DirectStore
@@ -76,19 +61,15 @@ class BrokerParts:
 class Broker:
     """Manages direct-to-storage upload sessions. Made once for a process."""
 
-    def __init__(self, parts: BrokerParts) -> None:
-        self.profiles = parts.profiles
-        self._sessions = parts.sessions
+    def __init__(self, profiles: Profiles, parts: BrokerParts) -> None:
+        self.profiles = profiles
         self._direct = parts.direct
-        self._resumables = parts.resumables
-        self._emit = parts.emit
-        self._now = parts.now
-        storehouse = Storehouse(parts.objects, parts.profiles)
+        storehouse = Storehouse(parts.objects, profiles)
         self._lane = Lane(
             sessions=parts.sessions, leases=parts.leases, storehouse=storehouse, now=parts.now
         )
         self._initiator = Initiator(
-            profiles=parts.profiles,
+            profiles=profiles,
             sessions=parts.sessions,
             objects=parts.objects,
             uploads=parts.uploads,
@@ -97,14 +78,14 @@ class Broker:
             admit=parts.admit,
         )
         self._signer = UrlSigner(
-            profiles=parts.profiles,
+            profiles=profiles,
             sessions=parts.sessions,
             direct=parts.direct,
             objects=parts.objects,
             now=parts.now,
         )
         self._multipart = MultipartCompleter(
-            profiles=parts.profiles,
+            profiles=profiles,
             sessions=parts.sessions,
             objects=parts.objects,
             storehouse=storehouse,
@@ -112,13 +93,13 @@ class Broker:
             node=parts.uploads.node,
             now=parts.now,
         )
+        self._resumable = ResumableSessions(
+            parts.resumables, self._lane, emit=parts.emit, now=parts.now
+        )
         self._canceller = Canceller(
-            sessions=parts.sessions,
             leases=parts.leases,
-            storehouse=storehouse,
             terminator=Terminator(parts.sessions, parts.objects, parts.tails, parts.now),
             lane=self._lane,
-            now=parts.now,
         )
 
     async def initiate_session(
@@ -178,7 +159,7 @@ class Broker:
         """
         session = await self._lane.load(session_id)
         if session.protocol is Protocol.TUS:
-            return await self._lane.verified(await self._finish_resumable(session))
+            return await self._lane.verified(await self._resumable.finished(session))
 
         async def work(lease: Lease) -> UploadSession:
             begun = lease.session.state is SessionState.VERIFYING
@@ -284,14 +265,7 @@ class Broker:
 
         Raises: SessionNotFound, ResumableNotInitialized.
         """
-        session = await self._load_resumable(session_id)
-        state = self._resumable_state(session)
-        self._emit(
-            ResumableStatusRead(
-                profile=session.profile, committed_bytes=session.offset, state=str(state)
-            )
-        )
-        return ResumableStatus(session=session, committed_bytes=session.offset, state=state)
+        return await self._resumable.status(session_id)
 
     async def cancel_resumable_session(self, session_id: str) -> UploadSession:
         """Aborts the storage side, then the row; whoever writes is interrupted.
@@ -300,7 +274,7 @@ class Broker:
 
         Raises: ResumableNotInitialized, and as `cancel_session`.
         """
-        await self._load_resumable(session_id)
+        await self._resumable.load(session_id)
         return await self._canceller.cancel(session_id)
 
     async def cancel_session(self, session_id: str) -> UploadSession:
@@ -337,28 +311,3 @@ class Broker:
     async def show(self, session_id: str) -> Verified:
         """The session, completed or not, with its asset. Raises: SessionNotFound."""
         return await self._lane.verified(await self._lane.load(session_id))
-
-    async def _load_resumable(self, session_id: str) -> UploadSession:
-        session = await self._lane.load(session_id)
-        if session.strategy is not Strategy.RESUMABLE:
-            raise ResumableNotInitialized(f"session {session_id} is not a resumable upload")
-        return session
-
-    def _resumable_state(self, session: UploadSession) -> ResumableState:
-        if session.state is SessionState.COMPLETED:
-            return ResumableState.COMPLETE
-        over = session.expires_at is not None and session.expires_at <= self._now()
-        if session.state in lifecycle.TERMINAL or (over and not session.received):
-            return ResumableState.EXPIRED
-        return ResumableState.IN_PROGRESS
-
-    async def _finish_resumable(self, session: UploadSession) -> UploadSession:
-        """The tus server completes its uploads itself; here it is at most reminded."""
-        if session.state in lifecycle.TERMINAL - {SessionState.COMPLETED}:
-            raise InvalidTransition(session.id, source=session.state, target=SessionState.VERIFYING)
-        if session.received and session.state is not SessionState.COMPLETED:
-            with broker_errors(session.id):
-                session = await self._resumables.status(session)
-        if session.state is not SessionState.COMPLETED:
-            raise ObjectMissing(f"session {session.id}: its bytes are not all here yet")
-        return session

@@ -113,19 +113,25 @@ class Lane:
         return done
 
     async def fail(self, lease: Lease, session: UploadSession, failure: str) -> None:
+        """Ends it as `failed`. Raises: LeaseLost, StateUnavailable."""
+        await self.end(lease, session, state=SessionState.FAILED, failure=failure)
+        log.warning("session_failed", session=session.id, failure=failure)
+
+    async def end(
+        self, lease: Lease, session: UploadSession, *, state: SessionState, failure: str
+    ) -> None:
         """The storage side first, then the row. Raises: LeaseLost, StateUnavailable."""
         lease.fence()
         reason = await self._storehouse.clear(session)
         await self._sessions.close(
             session.id,
             lease.epoch,
-            state=SessionState.FAILED,
+            state=state,
             failure=failure,
             cleanup_reason=reason,
             now=self._now(),
         )
         lease.given_back = True
-        log.warning("session_failed", session=session.id, failure=failure)
 
     async def verified(self, session: UploadSession) -> Verified:
         """A completed session, with its asset as it is now."""
