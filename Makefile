@@ -18,7 +18,8 @@ ALL_EXTRAS := $(EXTRAS),jwt,otel,webhooks
 GROUPS := --group dev --group docs
 WEB := tusd_py/demo/web
 STATIC := tusd_py/demo/static
-WEB_SOURCES := $(WEB)/package.json $(WEB)/package-lock.json $(wildcard $(WEB)/*.mjs $(WEB)/src/*)
+WEB_SOURCES := $(WEB)/package.json $(WEB)/package-lock.json \
+  $(wildcard $(WEB)/*.mjs $(WEB)/src/* tusd_py/web/*.css)
 NODE_CLIENTS := $(patsubst %/package-lock.json,%,$(wildcard tests/clients/*/package-lock.json))
 
 .DEFAULT_GOAL := help

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from tusd_py import __version__
-from tusd_py.http.static_files import MEDIA_TYPES, StaticFile
+from tusd_py.http.static_files import files_in
 from tusd_py.settings import Settings
 
 HERE = Path(__file__).parent
@@ -41,16 +41,9 @@ HEADERS = {
 def routes(settings: Settings, *, static_dir: Path = STATIC) -> list[BaseRoute]:
     """The routes, to be placed behind the application's own; they work under any `root_path`."""
     built = (static_dir / BUILT).is_file()
-    pages = {
-        path: StaticFile.read(HTML / (name if built else PLAIN)) for path, name in PAGES.items()
-    }
-    assets = {
-        path.name: StaticFile.read(path)
-        for folder in (HTML, static_dir)
-        if folder.is_dir()
-        for path in sorted(folder.iterdir())
-        if path.suffix in MEDIA_TYPES and path.suffix != ".html"
-    }
+    files = files_in(HTML, static_dir)
+    pages = {path: files[name if built else PLAIN] for path, name in PAGES.items()}
+    assets = {name: file for name, file in files.items() if not name.endswith(".html")}
 
     async def page(request: Request) -> Response:
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))

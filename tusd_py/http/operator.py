@@ -21,7 +21,7 @@ from tusd_py.http.json_errors import BodyTooLarge, InvalidQuery
 from tusd_py.http.operator_events import Events
 from tusd_py.http.operator_gate import Gate, Proof, refuse_foreign
 from tusd_py.http.resource import Handler, Resource
-from tusd_py.http.static_files import MEDIA_TYPES, StaticFile
+from tusd_py.http.static_files import MEDIA_TYPES, files_in
 from tusd_py.operator import views
 from tusd_py.operator.access import COOKIE, LASTS_S
 from tusd_py.operator.service import MAX_PAGE, Operator
@@ -104,11 +104,7 @@ class OperatorPage:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._files = {
-            path.name: StaticFile.read(path)
-            for path in sorted(WEB.iterdir())
-            if path.suffix in MEDIA_TYPES
-        }
+        self._files = files_in(WEB)
         self._logged_at = -REFUSALS_LOGGED_EVERY_S
 
     async def enter(self, _: Request) -> Response:

@@ -8,6 +8,11 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+import tusd_py
+
+SHARED = Path(tusd_py.__file__).parent / "web"
+"""What all pages load."""
+
 MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -38,3 +43,14 @@ class StaticFile:
         if request.headers.get("if-none-match") == self.etag:
             return Response(status_code=304, headers=complete)
         return Response(self.content, media_type=self.media_type, headers=complete)
+
+
+def files_in(*folders: Path) -> dict[str, StaticFile]:
+    """What browsers may have of these folders and of the shared one, by name."""
+    return {
+        path.name: StaticFile.read(path)
+        for folder in (SHARED, *folders)
+        if folder.is_dir()
+        for path in sorted(folder.iterdir())
+        if path.suffix in MEDIA_TYPES
+    }
