@@ -85,7 +85,10 @@ FOREIGN = ""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSession:
-    """One row of `upload_sessions`. All datetimes are aware UTC."""
+    """One row of `upload_sessions`. All datetimes are aware UTC.
+
+    The defaults are a session to which nothing has happened yet.
+    """
 
     id: str
     """Unguessable; for a tus upload also the last segment of its URL: `<node>~<random>`."""
@@ -104,60 +107,60 @@ class UploadSession:
     token: str
     """Random; stored with the object as metadata `tusd-token`: proves an ambiguous completion.
     `FOREIGN` where another server opened the multipart upload: its object carries none."""
-    upload_id: str | None
+    upload_id: str | None = None
     """S3 multipart upload id, once one has been opened."""
     length: int | None
     """Declared total in bytes; None while deferred."""
-    offset: int
+    offset: int = 0
     """Bytes acknowledged: the contiguous durable prefix."""
     part_size: int
     """Size of the first part in bytes; see `partplan.PartPlan`."""
-    part_growth: int
+    part_growth: int = 0
     """Parts after which the size doubles; 0 for equal parts."""
-    parts_count: int
+    parts_count: int = 0
     """Number of ledger rows (their numbers are 1..parts_count)."""
-    parts_size: int
+    parts_size: int = 0
     """Sum of the ledger's part sizes."""
-    parts_crc32: int
+    parts_crc32: int = 0
     """CRC-32 of the bytes inside the ledger's parts, composed from the parts' own CRCs. Means
     nothing for final uploads, direct sessions and uploads that another server began, whose parts
     this server has not seen."""
-    tail_node: str | None
+    tail_node: str | None = None
     """The node whose disk holds the tail."""
-    tail_crc32: int
+    tail_crc32: int = 0
     """CRC-32 of the tail's `tail_size` bytes; 0 for an empty tail."""
-    metadata: str
+    metadata: str = ""
     """`Upload-Metadata` exactly as received; empty if there was none."""
     filename: str | None
     content_type: str | None
-    size_promised: int | None
+    size_promised: int | None = None
     """Size a client declared for a presigned PUT or multipart session, verified at completion."""
-    crc32_promised: int | None
+    crc32_promised: int | None = None
     """CRC-32 of the whole file that a client declared at creation, verified before completion."""
-    concat: tuple[str, ...]
+    concat: tuple[str, ...] = ()
     """Ids of the partial uploads of a final upload, in order; a partial may appear twice."""
-    concat_header: str | None
+    concat_header: str | None = None
     """`Upload-Concat` exactly as received."""
-    lease_holder: str | None
+    lease_holder: str | None = None
     """`<node>/<process instance>` of the writer."""
-    lease_epoch: int
+    lease_epoch: int = 0
     """Fencing token: grows with each acquisition."""
-    lease_until: datetime | None
-    lease_stolen: bool
+    lease_until: datetime | None = None
+    lease_stolen: bool = False
     """Whether the current lease was taken from a holder that had not released it."""
-    etag: str | None
+    etag: str | None = None
     """ETag of the finished object."""
-    crc32: int | None
+    crc32: int | None = None
     """CRC-32 of the whole finished object, where it is known."""
-    failure: str | None
+    failure: str | None = None
     """Stable code of why the session failed or was cut short."""
-    cleanup_reason: str | None
+    cleanup_reason: str | None = None
     """Set when the storage side could not be cleaned; the reaper retries."""
     created_at: datetime
     updated_at: datetime
     expires_at: datetime | None
-    completed_at: datetime | None
-    deleted_at: datetime | None
+    completed_at: datetime | None = None
+    deleted_at: datetime | None = None
     """When a finished upload was terminated."""
     max_size: int | None = None
     """Bytes it may have at most, by the grant it was created with; None: what its profile says."""
