@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from tusd_storage.errors import InvalidTransition
 from tusd_storage.records import AssetState, SessionState
 
 _S = SessionState
@@ -45,9 +44,3 @@ OPEN: frozenset[SessionState] = frozenset(SESSION_EDGES) - TERMINAL
 def sources_of(target: SessionState) -> frozenset[SessionState]:
     """States from which `target` can be reached in one step."""
     return frozenset(s for s, to in SESSION_EDGES.items() if target in to)
-
-
-def check_transition(session_id: str, source: SessionState, target: SessionState) -> None:
-    """Raises InvalidTransition unless the table has the edge; staying put is always allowed."""
-    if source is not target and target not in SESSION_EDGES[source]:
-        raise InvalidTransition(f"session {session_id}", source=source, target=target)

@@ -24,7 +24,6 @@ from tests.support.wire import Answer
 PART = 5 * 1024 * 1024
 SIZES = [0, 1000, PART, 2 * PART + 17]
 ORIGIN = {"Origin": "https://app.example.com"}
-DEFER = {"Upload-Defer-Length": "1"}
 
 
 @dataclass

@@ -1,9 +1,7 @@
 """The promises of `ports.sweeps`, on SQLite and PostgreSQL."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import datetime
 
 import pytest
 
@@ -281,9 +279,6 @@ async def test_sessions_are_found_by_key(store: SqlStore) -> None:
     assert {key: session.id for key, session in found.items()} == {"uploads/a": "a"}
     assert await store.find_keys("another", ["uploads/a"]) == {}
     assert await store.find_keys("bucket", []) == {}
-
-
-Pager = Callable[[SqlStore, datetime], Awaitable[list[UploadSession]]]
 
 
 async def test_pages_cover_rows_of_the_same_moment(store: SqlStore) -> None:

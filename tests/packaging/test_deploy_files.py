@@ -30,7 +30,6 @@ KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 PATCHES = {"tails-sidecar.yaml"}
 """Not whole objects."""
 KUBERNETES_VERSION = "1.31"
-YAML_FILES = sorted(DEPLOY.rglob("*.yaml"))
 UNITS = sorted((DEPLOY / "systemd").glob("tusd-py*"))
 
 _TO_JSON = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout)"

@@ -5,7 +5,6 @@ from itertools import product
 import pytest
 
 from tusd_storage import lifecycle
-from tusd_storage.errors import InvalidTransition
 from tusd_storage.lifecycle import ASSET_EDGES, OPEN, SESSION_EDGES, TERMINAL
 from tusd_storage.records import AssetState, SessionState
 
@@ -58,11 +57,4 @@ def test_every_state_can_be_reached_and_left_to_an_end(state: SessionState) -> N
 
 @pytest.mark.parametrize(("source", "target"), list(product(SessionState, repeat=2)))
 def test_transitions(source: SessionState, target: SessionState) -> None:
-    allowed = source is target or target in SESSION_EDGES[source]
     assert (source in lifecycle.sources_of(target)) == (target in SESSION_EDGES[source])
-    if allowed:
-        lifecycle.check_transition("id-1", source, target)
-        return
-    with pytest.raises(InvalidTransition, match="id-1") as caught:
-        lifecycle.check_transition("id-1", source, target)
-    assert (caught.value.source, caught.value.target) == (source, target)

@@ -41,16 +41,16 @@ def test_a_json_line_has_time_level_logger_event_and_values(stream: io.StringIO)
     }
 
 
-def test_the_upload_id_is_in_every_line_inside(stream: io.StringIO) -> None:
+def test_what_is_bound_is_in_every_line_inside(stream: io.StringIO) -> None:
     logs.configure(style="json", stream=stream)
-    with logs.about_upload("u1"):
+    with structlog.contextvars.bound_contextvars(trace_id="t1"):
         structlog.get_logger().info("ours")
         logging.getLogger("uvicorn.error").warning("%s of theirs", 1)
     structlog.get_logger().info("after")
     ours, theirs, after = lines(stream)
-    assert ours["upload_id"] == theirs["upload_id"] == "u1"
+    assert ours["trace_id"] == theirs["trace_id"] == "t1"
     assert theirs["event"] == "1 of theirs"
-    assert "upload_id" not in after
+    assert "trace_id" not in after
 
 
 def test_uvicorn_has_no_handler_of_its_own_and_no_access_log(stream: io.StringIO) -> None:

@@ -1,4 +1,4 @@
-"""Migrations and metadata say the same; sweeps and polls find their indexes."""
+"""Migrations and metadata say the same, on both databases."""
 
 import re
 from collections.abc import Callable
@@ -22,7 +22,6 @@ from tests.support.state import (
 from tusd_storage.sql import migrate, schema_is_current
 from tusd_storage.sql.engine import make_engine
 from tusd_storage.sql.schema import _config, current_revision, newest_revision
-from tusd_storage.sql.statements import Statements
 from tusd_storage.sql.tables import metadata
 
 __all__ = ["database", "empty_url", "postgres_database", "sqlite_database"]
@@ -151,34 +150,6 @@ def _insert(connection: Connection, table: str, **values: object) -> None:
     columns = ", ".join(f'"{name}"' for name in values)
     params = ", ".join(f":{name}" for name in values)
     connection.execute(text(f"INSERT INTO {table} ({columns}) VALUES ({params})"), values)
-
-
-PLANS = {
-    "get": "sqlite_autoindex_upload_sessions_1",
-    "acquire": "sqlite_autoindex_upload_sessions_1",
-    "want": "sqlite_autoindex_upload_sessions_1",
-    "wanted": "ix_upload_sessions_wanted",
-    "renew": "ix_upload_sessions_leased",
-    "list_expired": "ix_upload_sessions_expirable",
-    "list_cleanup": "ix_upload_sessions_unclean",
-    "list_stuck": "ix_upload_sessions_unfinished",
-    "claim": "ix_jobs_due",
-    "succeed": "sqlite_autoindex_jobs_1",
-}
-
-
-@pytest.mark.parametrize("name", PLANS)
-def test_no_statement_of_every_second_scans_a_table(sqlite_database: Database, name: str) -> None:
-    engine = make_engine(sqlite_database.url)
-    sql = getattr(Statements(engine.dialect), name)
-    parameters = dict.fromkeys(re.findall(r":(\w+)", sql), "[]")
-    with engine.connect() as connection:
-        plan = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
-        steps = [step[3] for step in plan.fetchall()]
-    engine.dispose()
-    assert any(re.search(rf"SEARCH .*{PLANS[name]}\b", step) for step in steps), steps
-    assert not any(re.match(r"SCAN (upload_sessions|jobs)", step) for step in steps), steps
-    assert not any("TEMP B-TREE" in step for step in steps), steps
 
 
 def test_the_newest_revision_is_alembics_head() -> None:

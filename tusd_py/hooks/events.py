@@ -36,9 +36,6 @@ class HookType(StrEnum):
 BLOCKING = frozenset({HookType.PRE_CREATE, HookType.PRE_FINISH, HookType.PRE_TERMINATE})
 """The request waits for their answer."""
 
-DURABLE = frozenset(HookType) - BLOCKING - {HookType.POST_RECEIVE}
-"""Written with the state change they speak of, and delivered at least once."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadInfo:

@@ -1,17 +1,12 @@
 """Structured logs: one formatter for our lines and everybody else's, with secrets taken out.
 
 Owns what a line looks like and what must never be in one. Knows nothing of what is logged.
-
-    log = structlog.get_logger(__name__)
-    with about_upload(upload_id):
-        log.info("part stored", part=3)      # carries upload_id
 """
 
 import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
 import structlog
@@ -89,11 +84,6 @@ def configure(*, style: str = "console", level: str = "info", stream: TextIO | N
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-
-
-def about_upload(upload_id: str) -> AbstractContextManager[None]:
-    """Lines written inside carry `upload_id`, also in tasks that are started inside."""
-    return structlog.contextvars.bound_contextvars(upload_id=upload_id)
 
 
 def hide_secrets(

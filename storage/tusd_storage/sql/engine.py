@@ -16,7 +16,6 @@ from sqlalchemy.pool import NullPool
 
 Synchronous = Literal["FULL", "NORMAL", "EXTRA"]
 SQLITE = "sqlite"
-POSTGRESQL = "postgresql"
 
 _BUSY_TIMEOUT_MS = 5_000
 _WAL_RETRY_S = 0.02
