@@ -26,13 +26,16 @@ NODE_CLIENTS := $(patsubst %/package-lock.json,%,$(wildcard tests/clients/*/pack
 .PHONY: help run setup web page test chaos fuzz lint check format docs packages sbom bench bench-quick bench-load bench-growth bench-reliability lock clean
 
 help:
-	@echo 'make run     start everything on this machine and say where the page is'
-	@echo 'make test    set up everything and run all tests'
-	@echo 'make check   formatting, lint, types, layers and unit tests'
-	@echo 'make setup   only set up; make web: only build the page; make format; make lock;'
-	@echo '             make bench; make bench-quick; make bench-load; make chaos; make clean'
-	@echo 'make docs    the documentation into site/; make packages: sdist and wheel into dist/;'
-	@echo '             make sbom: what they are made of, as CycloneDX'
+	@echo 'make run        start everything on this machine and say where the page is'
+	@echo 'make test       set up everything and run all tests'
+	@echo 'make check      formatting, lint, types, layers and unit tests; make lint: no tests'
+	@echo 'make format     format the sources, write what is made from them'
+	@echo 'make setup      only set up; make web: only build the page'
+	@echo 'make docs       the documentation into site/'
+	@echo 'make packages   sdist and wheel into dist/; make sbom: what they are made of (CycloneDX)'
+	@echo 'make bench      measure; also bench-quick, bench-load, bench-growth, bench-reliability'
+	@echo 'make chaos      everything breaks at random for long; make fuzz: parsers, by coverage'
+	@echo 'make lock       the newest versions into requirements.lock; make clean'
 
 run:
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed page
@@ -70,6 +73,11 @@ format: setup
 chaos: setup
 	$(BIN)/python -m tests.chaos.run $(ARGS)
 
+# ARGS="create patch --seconds 600"
+fuzz: setup
+	$(PIP) install -c $(LOCK) --group fuzz
+	$(BIN)/python tests/fuzz/parsers.py $(ARGS)
+
 # Warnings are errors: a link or an anchor that leads nowhere ends it. Asks no network.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
@@ -103,11 +111,6 @@ bench-quick: setup
 
 bench-load: setup
 	$(BIN)/python -m bench.load $(ARGS)
-
-# ARGS="create patch --seconds 600"
-fuzz: setup
-	$(PIP) install -c $(LOCK) --group fuzz
-	$(BIN)/python tests/fuzz/parsers.py $(ARGS)
 
 bench-growth: setup
 	$(BIN)/python -m bench.growth $(ARGS)
