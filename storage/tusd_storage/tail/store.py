@@ -64,7 +64,7 @@ class NodeTails:
         if fresh:
             residue = found_at(path)
         else:
-            fd = await self._run(self._guard, session_id, path, size, crc32, steal, fence)
+            fd = await self._opened(self._guard, session_id, path, size, crc32, steal, fence)
         return NodeTail(
             session_id=session_id,
             path=path,
@@ -137,7 +137,7 @@ class NodeTails:
 
     async def spool(self) -> NodeSpool:
         """See `ports.TailStore`."""
-        return NodeSpool(await self._run(self._anonymous), self._run)
+        return NodeSpool(await self._opened(self._anonymous), self._run)
 
     def _anonymous(self) -> int:
         with disk_errors(), tempfile.TemporaryFile(dir=tail_folder(self._root)) as file:
@@ -176,12 +176,32 @@ class NodeTails:
 
     async def _run(self, work: Callable[..., T], /, *args: Any) -> T:
         """Awaits blocking work; a cancelled caller waits for the thread before it goes."""
+        return await self._result(_forget, work, *args)
+
+    async def _opened(self, work: Callable[..., int], /, *args: Any) -> int:
+        """As `_run`, of work that opens a file: for a cancelled caller it is closed again."""
+        return await self._result(_close, work, *args)
+
+    async def _result(
+        self, abandon: Callable[["asyncio.Future[T]"], None], work: Callable[..., T], *args: Any
+    ) -> T:
         future = asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
+            future.add_done_callback(abandon)
             await asyncio.wait([future])
             raise
+
+
+def _forget(future: "asyncio.Future[T]") -> None:
+    """Nobody is there any more whom an error could be told."""
+    future.exception()
+
+
+def _close(future: "asyncio.Future[int]") -> None:
+    if future.exception() is None:
+        os.close(future.result())
 
 
 def _remove_residue(folder: Path) -> None:
