@@ -12,11 +12,17 @@ from tusd_storage.s3 import S3Config
 
 
 def upload_urls(settings: Settings, signer: UrlSigner) -> Sign:
-    """Signs the URLs of uploads, for as long as the settings say."""
+    """Signs the URLs of uploads, for as long as the settings say.
+
+    A creation that is repeated is told the URL it was told before, while half of that one's time
+    is left; then it gets one as good as new.
+    """
     lifetime = settings.url_lifetime or settings.max_lifetime
 
     def sign(upload_id: str, created_at: datetime | None) -> str:
-        return signer.for_upload(upload_id, expires_at=(created_at or utc_now()) + lifetime)
+        now = utc_now()
+        begins = now if created_at is None or now - created_at > lifetime / 2 else created_at
+        return signer.for_upload(upload_id, expires_at=begins + lifetime)
 
     return sign
 

@@ -127,7 +127,10 @@ class Services:
             locations=self.locations,
             cors=self.cors,
             downloads=Downloads(
-                self.objects, mode=settings.download, inline_types=settings.inline_types
+                self.objects,
+                mode=settings.download,
+                inline_types=settings.inline_types,
+                now=utc_now,
             ),
             authorize=self.authorize,
             key_metadata=settings.idempotency_metadata,

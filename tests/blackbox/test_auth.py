@@ -64,6 +64,7 @@ def site(
         "TUSD_URL_SECRETS": f"{NEW},{OLD}",
         "TUSD_LOG_LEVEL": "debug",
         "TUSD_OWNER_MAX_UPLOADS": "20",
+        "TUSD_IDEMPOTENCY_METADATA": "fingerprint",
         "TUSD_PROFILES": '{"pictures": {"prefix": "pics/", "content_types": "image/*"}}',
     }
     for running in open_site(seaweed, tmp_path_factory, settings):
@@ -78,6 +79,19 @@ def bare(url: str) -> str:
 
 
 # -- Tokens
+
+
+def test_a_fingerprint_is_its_owners_key(site: Site) -> None:
+    def made(owner: str, fingerprint: str) -> str:
+        pairs = metadata({"fingerprint": fingerprint, "filename": "a"})
+        headers = {"Upload-Length": "5", "Upload-Metadata": pairs} | bearer(owner)
+        answer = site.tus.post(headers)
+        assert answer.status == 201
+        return bare(answer["Location"])
+
+    one = made("emil", "abc")
+    assert made("emil", "abc") == one
+    assert len({one, made("emil", "abd"), made("fritz", "abc")}) == 3
 
 
 def test_without_a_token_nothing_is_created_and_browsers_see_why(site: Site) -> None:

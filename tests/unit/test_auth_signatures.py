@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from tusd_py.auth.grants import Grant, SignatureRefused
 from tusd_py.auth.signatures import MAX_QUERY_LENGTH, UrlSigner, is_signed
+from tusd_py.configs import upload_urls
+from tusd_py.settings import Settings
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -130,3 +132,20 @@ def test_what_cannot_be_signed() -> None:
         SIGNER.for_creation(expires_at=LATER, key="k" * 256)
     with pytest.raises(ValueError, match="max_size"):
         SIGNER.for_creation(expires_at=LATER, max_size=-1)
+
+
+def test_a_creation_repeated_late_is_told_a_url_that_is_good() -> None:
+    """The one it was told first has ended, or will soon."""
+    settings = Settings.model_validate(
+        {"auth": "signed", "url_secrets": [NEW], "url_lifetime": "1h", "s3_bucket": "b"}
+    )
+    signer = UrlSigner([NEW])
+    sign = upload_urls(settings, signer)
+    now = datetime.now(UTC)
+    recent = now - timedelta(minutes=29)
+    assert sign("n~a", recent) == sign("n~a", recent)
+    for age in (timedelta(minutes=31), timedelta(hours=1), timedelta(days=9)):
+        query = sign("n~a", now - age)
+        signer.check_upload(query, "n~a", now=now + timedelta(minutes=59))
+        with pytest.raises(SignatureRefused):
+            signer.check_upload(query, "n~a", now=now + timedelta(minutes=62))

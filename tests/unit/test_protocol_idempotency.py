@@ -41,7 +41,6 @@ def test_the_same_key_of_the_same_owner_is_the_same() -> None:
     others = [
         key_of(idempotency_key="K"),
         key_of("ben", idempotency_key="k"),
-        key_of(None, idempotency_key="k"),
         key_of("", idempotency_key="k"),
         key_of("annheader", idempotency_key="k"),
         key_of(fixed="k"),
@@ -50,6 +49,18 @@ def test_the_same_key_of_the_same_owner_is_the_same() -> None:
     keys = [known(other).key for other in others]
     assert len({one.key, *keys}) == len(keys) + 1
     assert all("ann" not in key and len(key) == 64 for key in keys)
+
+
+def test_without_owners_a_key_is_long_and_metadata_is_none() -> None:
+    for short in ("k", "x" * 15):
+        with pytest.raises(InvalidHeader, match="16"):
+            key_of(None, idempotency_key=short)
+        assert key_of(None, idempotency_key=short, upload_concat="partial") is None
+        assert key_of(None, fixed="f", idempotency_key=short) == key_of(None, fixed="f")
+    key = known(key_of(None, idempotency_key="x" * 16))
+    assert key.key not in {known(key_of(o, idempotency_key="x" * 16)).key for o in ("", "ann")}
+    print_ = metadata({"print": "x" * 16})
+    assert key_of(None, metadata_key="print", upload_metadata=print_) is None
 
 
 def test_the_grants_key_wins_then_the_headers() -> None:

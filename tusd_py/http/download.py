@@ -4,8 +4,9 @@ Takes no lease. What a browser is allowed to show instead of saving is decided h
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -13,8 +14,9 @@ from starlette.types import Send
 
 from tusd_py.http.answers import send_answer
 from tusd_py.protocol.disposition import content_disposition
-from tusd_py.protocol.errors import MethodNotAllowed, UploadGone, UploadNotFound
+from tusd_py.protocol.errors import FileRefused, MethodNotAllowed, UploadGone, UploadNotFound
 from tusd_py.protocol.responses import file_checksum
+from tusd_storage import lifecycle
 from tusd_storage.ports import ObjectStore
 from tusd_storage.records import Kind, SessionState, UploadSession
 
@@ -46,15 +48,18 @@ class Downloads:
         *,
         mode: Literal["redirect", "stream", "off"],
         inline_types: Collection[str],
+        now: Callable[[], datetime],
     ) -> None:
         self._objects = objects
         self._mode = mode
         self._inline_types = tuple(inline_types)
+        self._now = now
 
     async def serve(
         self, session: UploadSession, headers: Mapping[str, str], extra: dict[str, str], send: Send
     ) -> None:
-        """Answers a GET. Raises: MethodNotAllowed, UploadGone, UploadNotFound, Unfinished, ….
+        """Answers a GET. Raises: MethodNotAllowed, UploadGone (as HEAD does), UploadNotFound,
+        Unfinished, ….
 
         After the first byte was sent, a failing store ends the connection.
         """
@@ -65,12 +70,21 @@ class Downloads:
         if session.kind is Kind.PARTIAL:
             raise UploadNotFound("a partial upload cannot be downloaded")
         if session.state is not SessionState.COMPLETED:
-            raise Unfinished("the upload is not finished")
+            raise self._refusal(session)
         extra = extra | file_checksum(session.crc32)
         if self._mode == "redirect":
             await self._redirect(session, extra, send)
         else:
             await self._stream(session, headers, extra, send)
+
+    def _refusal(self, session: UploadSession) -> UploadGone | Unfinished:
+        """Why there is no object: not yet, or never any more."""
+        if session.failure == FileRefused.code:
+            return FileRefused("the file was not the one declared at creation")
+        expired = session.expires_at is not None and session.expires_at <= self._now()
+        if session.state in lifecycle.TERMINAL or expired:
+            return UploadGone("the upload was terminated, has failed or has expired")
+        return Unfinished("the upload is not finished")
 
     def disposition(self, session: UploadSession) -> str:
         """`attachment`, unless the operator trusts browsers with this type."""

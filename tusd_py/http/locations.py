@@ -13,7 +13,8 @@ Network = IPv4Network | IPv6Network
 
 
 Sign = Callable[[str, datetime | None], str]
-"""From an upload's id and the time of its creation (None: now) to its URL's query."""
+"""From an upload's id and the time of its creation (None: now) to its URL's query, which is good
+from now on for a while, however long ago that was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class Locations:
     def location(
         self, scope: Scope, headers: Headers, upload_id: str, created_at: datetime | None = None
     ) -> str:
-        """The upload's URL for this client; the same again for the same `created_at`."""
+        """The upload's URL for this client; the same again soon after `created_at`."""
         last = upload_id + self._query(upload_id, created_at)
         if self._public_url is not None:
             return self._public_url + self.base_path + last

@@ -14,6 +14,10 @@ from tusd_py.protocol.requests import CreateRequest
 MAX_FINGERPRINT_SIZE = 1024
 """Bytes of a metadata value that serves as a key."""
 
+MIN_OPEN_LENGTH = 16
+"""Characters of a key where there are no owners. It then stands for its upload's URL, so nobody
+must guess it, and no two clients choose the same; a UUID has 36."""
+
 _NAME = "Idempotency-Key"
 _KEY = re.compile(r"[!-~]{1,255}")
 
@@ -45,15 +49,20 @@ def creation_key(
 
     `fixed` comes from the grant and wins; then the header; then the metadata named `metadata_key`.
     Partial uploads have none: clients send one header with all that belong to a file.
-    Raises: InvalidHeader.
+    Without an owner all clients share one space of keys: a header must then be long, and metadata
+    is no key, since others may have the same file. Raises: InvalidHeader.
     """
-    given = _given(headers, request, metadata_key)
+    given = _given(headers, request, None if owner is None else metadata_key)
     if request.concat.partial:
         return None
     if fixed is not None:
         given = f"grant {fixed}"
     if given is None:
         return None
+    if owner is None and fixed is None and len(headers[_NAME.lower()]) < MIN_OPEN_LENGTH:
+        raise InvalidHeader(
+            _NAME, f"must have at least {MIN_OPEN_LENGTH} characters where uploads have no owner"
+        )
     subject = ("nobody", "") if owner is None else ("owner", owner)
     return CreationKey(key=_hash(*subject, given), digest=digest_of(request))
 

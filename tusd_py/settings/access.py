@@ -67,7 +67,8 @@ class AccessSettings(Area):
     """Bytes that the unfinished uploads of one owner may have, by their declared lengths."""
     idempotency_metadata: str | None = None
     """Name of an `Upload-Metadata` value, such as a fingerprint of the file: creating with the same
-    value again gives the same upload, as the header `Idempotency-Key` does."""
+    value again gives its owner the same upload, as the header `Idempotency-Key` does. Uploads
+    without an owner have no such key."""
 
 
 def check_auth(settings: AccessSettings) -> None:
