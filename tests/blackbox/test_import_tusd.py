@@ -12,6 +12,7 @@ import pytest
 from tusclient.client import TusClient as Tuspy
 
 from tests.support.engines import Engine
+from tests.support.hook_server import HookServer
 from tests.support.process import ServerProcess, program
 from tests.support.tus import TusClient
 from tests.support.tusd import TusdBucket
@@ -91,6 +92,20 @@ def test_tuspy_goes_on_with_its_old_url(server: ServerProcess, tusd: TusdBucket)
     assert client.get(url).status == 302
     assert client.delete(url).status == 204
     assert not [key for key in tusd.names() if "." not in key]
+
+
+def test_no_hook_is_told_again_what_tusd_told(server: ServerProcess, tusd: TusdBucket) -> None:
+    upload_id = tusd.upload(PARTS, length=len(DATA), rest=REST)
+    with HookServer() as hooks:
+        server.environment["TUSD_HOOKS_HTTP"] = hooks.url
+        assert run(server, "--apply")[1]["counts"] == {"taken": 1}
+        server.start()
+        url = server.uploads_url + upload_id
+        assert TusClient(server.uploads_url).patch(url, OFFSET, DATA[OFFSET:]).status == 204
+        [finished] = hooks.wait_for("post-finish")
+        server.terminate()
+    assert finished.upload["ID"] == upload_id
+    assert hooks.of("post-create") == []
 
 
 @pytest.mark.parametrize(

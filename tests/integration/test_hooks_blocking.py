@@ -243,8 +243,24 @@ async def test_pre_terminate_may_keep_it(serve: Serve, server: HookServer) -> No
         gone = await client.delete(path, headers=TUS)
         assert (gone.status_code, gone.headers["x-bye"]) == (204, "1")
         assert (await client.delete(path, headers=TUS)).status_code == 410
-    first, _second = server.of("pre-terminate")
+    first, second = server.of("pre-terminate")
     assert first.upload["Offset"] == 3
+    assert first.id != second.id, "another DELETE asks anew"
+
+
+async def test_tries_of_one_question_share_its_id(serve: Serve, server: HookServer) -> None:
+    left = [500, 503]
+
+    def answer(_: Call) -> dict[str, Any] | Reply:
+        return Reply(status=left.pop(0)) if left else {}
+
+    server.answers["pre-terminate"] = answer
+    async with serve(hooks_http=server.url, hooks_enabled_events=ALL) as (_, client):
+        path = await upload(client)
+        assert (await client.delete(path, headers=TUS)).status_code == 204
+    asked = server.of("pre-terminate")
+    assert [call.headers["webhook-attempt"] for call in asked] == ["1", "2", "3"]
+    assert len({call.id for call in asked}) == 1
 
 
 async def test_pre_terminate_is_asked_by_the_session_api_too(

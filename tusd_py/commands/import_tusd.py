@@ -15,6 +15,7 @@ from tusd_py.commands.running import (
     complain,
     on_stop,
     print_json,
+    print_line,
     services,
 )
 from tusd_py.importing.takeover import Outcome, Takeover, Tools
@@ -62,7 +63,7 @@ def run(
         listed = [asdict(one) for one in outcomes if one.code not in _QUIET]
         print_json({"applied": apply, "counts": counted, "uploads": listed})
     else:
-        print(_summary(counted, apply=apply))
+        print_line(_summary(counted, apply=apply))
     return DONE if not counted.keys() - {"taken", *_QUIET} else FAILED
 
 
@@ -77,7 +78,8 @@ async def _run(
 ) -> None:
     task = asyncio.current_task()
     assert task is not None
-    async with services(settings) as running:
+    # Nothing is created: tusd has told its hooks of these uploads, under the same ids.
+    async with services(settings.model_copy(update={"hooks_http": ()})) as running:
         on_stop(task.cancel)
         tools = Tools(
             config=running.config,
@@ -95,7 +97,7 @@ async def _run(
             async for outcome in found:
                 outcomes.append(outcome)
                 if tell and outcome.code not in _QUIET:
-                    print(_line(outcome, apply=apply))
+                    print_line(_line(outcome, apply=apply))
 
 
 def folder(prefix: str) -> str:

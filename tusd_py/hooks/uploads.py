@@ -24,7 +24,7 @@ from tusd_py.hooks.events import (
     HttpResponse,
     UploadInfo,
 )
-from tusd_py.hooks.facts import event_id, upload_info, wanted_info
+from tusd_py.hooks.facts import upload_info, wanted_info
 from tusd_py.protocol import metadata
 from tusd_py.protocol.checksum import declared_crc32
 from tusd_py.protocol.errors import InvalidHeader, ProtocolError
@@ -101,7 +101,7 @@ class Uploads:
         if gone or session.deleted_at is not None:
             return None  # there is nothing to decide
         event = HookEvent(upload=upload_info(session), http_request=_request())
-        said = await self._hooks.ask(kind, event, event_id(kind, session))
+        said = await self._hooks.ask(kind, event, _question_id())
         answer = checked(said.http_response)
         if said.reject_termination:
             raise TerminationRejected(answer)
@@ -117,10 +117,16 @@ class Uploads:
 async def ask_to_create(hooks: Hooks, info: UploadInfo) -> HookResponse:
     """Raises: UploadRejected, HookFailed."""
     event = HookEvent(upload=info, http_request=_request())
-    said = await hooks.ask(HookType.PRE_CREATE, event, f"evt_{secrets.token_urlsafe(18)}")
+    said = await hooks.ask(HookType.PRE_CREATE, event, _question_id())
     if said.reject_upload:
         raise UploadRejected(checked(said.http_response))
     return said
+
+
+def _question_id() -> str:
+    """Of one request's question, however often it is tried: another request asks anew, and may be
+    told something else (Standard Webhooks: the id is the message's)."""
+    return f"evt_{secrets.token_urlsafe(18)}"
 
 
 def _request() -> HttpRequest:
