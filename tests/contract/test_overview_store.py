@@ -215,7 +215,8 @@ async def test_a_page_looks_at_few_rows_and_goes_on(
 async def test_finding_by_the_beginning_of_an_id(store: SqlStore) -> None:
     await create(store, a_session("a~xyz1"), a_session("a~xyz12"), a_session("a~w"))
     assert [one.id for one in await store.find("a~w")] == ["a~w"]
-    assert [one.id for one in await store.find("a~xyz1")] == ["a~xyz1"], "exactly this one"
+    assert [one.id for one in await store.find("a~xyz1")] == ["a~xyz1", "a~xyz12"]
+    assert [one.id for one in await store.find("a~xyz1", limit=1)] == ["a~xyz1"]
     assert len(await store.find("a~x")) == 2
     assert await store.find("a~z") == []
     assert await store.find("%") == []

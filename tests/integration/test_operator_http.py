@@ -12,12 +12,13 @@ import pytest
 
 from tests.support.engines import Engine
 from tests.support.served import Served, served
-from tests.support.state import Database
+from tests.support.state import Database, a_session
 from tusd_py.http.operator_gate import OWN_HEADER
 from tusd_py.operator.errors import TooManyViewers
-from tusd_py.operator.refs import ref
+from tusd_py.operator.refs import digest, ref
 from tusd_py.operator.watcher import MAX_VIEWERS, Watcher
 from tusd_storage.errors import StateUnavailable
+from tusd_storage.records import SessionState
 
 TOKEN = "a token that nobody guesses"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -186,6 +187,45 @@ async def test_finding_and_cancelling(it: Served) -> None:
     assert (again.status_code, again.json()["code"]) == (409, "not_retriable")
     nobody = await client.post("/operator/api/uploads/nobody/cancel", headers=BEARER)
     assert (nobody.status_code, nobody.json()["code"]) == (404, "upload_not_found")
+
+
+async def test_a_beginning_finds_but_changes_nothing(it: Served) -> None:
+    """The upload that was meant may be gone, and another one's id begin so."""
+    app, client = it
+    rows = app.state.services.sessions
+    ids = ["other~order-1", "other~order-12", "other~x"]
+    for session_id in ids:
+        await rows.create(a_session(session_id, object_key=session_id), None)
+    api = "/operator/api/uploads"
+    unsure = [
+        *("o", "other~", "other~order", "other~order-", f"other~:{digest(ids[0])}"),
+        f"other~order-1:{digest(ids[0])}",
+    ]
+    for wanted in unsure:
+        for action in ("cancel", "retry"):
+            refused = await client.post(f"{api}/{wanted}/{action}", headers=BEARER)
+            assert (refused.status_code, refused.json()["code"]) == (409, "ambiguous_ref"), wanted
+    lone = await client.post(f"{api}/other~x:/cancel", headers=BEARER)
+    assert lone.status_code == 409
+    assert {(await rows.get(one)).state for one in ids} == {SessionState.SIGNED}
+    shown = await client.get(f"{api}/other~x", headers=BEARER)
+    assert (shown.status_code, shown.json()["ref"]) == (200, ref(ids[2]))
+    for wanted, session_id in ((ids[0], ids[0]), (ref(ids[1]), ids[1])):
+        done = await client.post(f"{api}/{wanted}/cancel", headers=BEARER)
+        assert (done.status_code, done.json()["ref"]) == (200, ref(session_id))
+    states = [(await rows.get(one)).state for one in ids]
+    assert states == [SessionState.ABORTED, SessionState.ABORTED, SessionState.SIGNED]
+
+
+async def test_a_ref_is_found_beside_an_id_that_is_its_beginning(it: Served) -> None:
+    app, client = it
+    for session_id in ("other~ab", "other~abcd"):
+        session = a_session(session_id, object_key=session_id)
+        await app.state.services.sessions.create(session, None)
+    long = ref("other~abcd")
+    assert long.startswith("other~ab:")
+    found = await client.get(f"/operator/api/uploads/{long}", headers=BEARER)
+    assert (found.status_code, found.json()["ref"]) == (200, long)
 
 
 async def test_a_finished_upload_cannot_be_cancelled(it: Served) -> None:

@@ -5,7 +5,7 @@ import asyncio
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from tusd_py.commands.running import DONE, FAILED, print_json
+from tusd_py.commands.running import DONE, FAILED, print_json, print_line
 from tusd_py.doctor import database, disk, lifecycle, outside, routing
 from tusd_py.doctor.findings import Finding, Status, is_broken, skipped
 from tusd_py.doctor.store import LAST, StoreExamination
@@ -31,9 +31,9 @@ def run(settings: Settings, *, json: bool) -> int:
         print_json({"broken": is_broken(findings), "checks": [asdict(one) for one in findings]})
     else:
         for finding in findings:
-            print(f"{_MARKS[finding.status]:<7} {finding.id:<20} {finding.what}")
+            print_line(f"{_MARKS[finding.status]:<7} {finding.id:<20} {finding.what}")
             if finding.mend:
-                print(f"{'':<28} {finding.mend}")
+                print_line(f"{'':<28} {finding.mend}")
     return FAILED if is_broken(findings) else DONE
 
 

@@ -2,13 +2,20 @@
 
 import argparse
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tusd_py.commands.running import DONE, FAILED, UNREACHABLE, complain, print_json, services
+from tusd_py.commands.running import (
+    DONE,
+    FAILED,
+    UNREACHABLE,
+    complain,
+    print_json,
+    print_line,
+    services,
+)
 from tusd_py.settings import Settings
 from tusd_storage.errors import StorageError
 from tusd_storage.records import Job, JobState
@@ -87,6 +94,4 @@ async def _all(running: "Services", state: str | None) -> AsyncIterator[Job]:
 def _print(job: Job) -> None:
     error = f"  {job.error.splitlines()[0][:80]}" if job.error else ""
     when = job.run_at.isoformat(timespec="seconds")
-    sys.stdout.write(
-        f"{job.id:<24} {job.state.value:<8} {job.attempts:>3}x  {when}  {job.kind}{error}\n"
-    )
+    print_line(f"{job.id:<24} {job.state.value:<8} {job.attempts:>3}x  {when}  {job.kind}{error}")

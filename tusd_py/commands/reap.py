@@ -12,6 +12,7 @@ from tusd_py.commands.running import (
     complain,
     on_stop,
     print_json,
+    print_line,
     services,
 )
 from tusd_py.settings import Settings
@@ -49,7 +50,7 @@ def run(settings: Settings, *, apply: bool, only: Sequence[str] | None, json: bo
         print_json(asdict(report) | {"failed": report.failed})
     else:
         for line in lines(report):
-            print(line)
+            print_line(line)
     return FAILED if report.failed else DONE
 
 

@@ -49,17 +49,36 @@ def on_stop(stop: Callable[[], object]) -> None:
 
 
 def print_json(value: object) -> None:
-    """One JSON document on standard output."""
-    json.dump(value, sys.stdout, default=_plain, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    """One JSON document on standard output; what could steer a terminal is escaped."""
+    text = json.dumps(value, default=_simple, indent=2, ensure_ascii=False)
+    lines = text.split("\n")  # its own; those inside of texts are escaped already
+    sys.stdout.write("\n".join(map(_escaped, lines)) + "\n")
+
+
+def print_line(text: str) -> None:
+    """A line on standard output; what could steer a terminal is replaced."""
+    sys.stdout.write(printable(text) + "\n")
 
 
 def complain(text: str) -> None:
-    """A sentence on standard error."""
-    sys.stderr.write(f"tusd-py: {text}\n")
+    """A sentence on standard error, as `print_line`."""
+    sys.stderr.write(f"tusd-py: {printable(text)}\n")
 
 
-def _plain(value: object) -> Any:
+def printable(text: str) -> str:
+    """Names and errors may be chosen by strangers: what could steer a terminal is replaced."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def _simple(value: object) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if is_dataclass(value) and not isinstance(value, type):

@@ -6,11 +6,19 @@ to let go first.
 
 import argparse
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Any
 
 from tusd_py.broker.errors import BrokerError
-from tusd_py.commands.running import DONE, FAILED, UNREACHABLE, complain, print_json, services
+from tusd_py.commands.running import (
+    DONE,
+    FAILED,
+    UNREACHABLE,
+    complain,
+    print_json,
+    print_line,
+    printable,
+    services,
+)
 from tusd_py.operator import views
 from tusd_py.operator.errors import OperatorError
 from tusd_py.operator.service import MAX_PAGE
@@ -32,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
     parser.add_argument("action", choices=("ls", "show", "cancel"), help="What to do.")
     parser.add_argument(
-        "upload", nargs="*", metavar="REF", help="Uploads: a ref from the list, an id or its start."
+        "upload",
+        nargs="*",
+        metavar="REF",
+        help="Uploads: a ref from the list, or an id; to show one, its start will do.",
     )
     states = [state.value for state in SessionState]
     parser.add_argument("--state", choices=states, help="ls: only those in this state.")
@@ -118,13 +129,13 @@ async def _one(running: "Services", action: str, ref: str, *, as_json: bool) -> 
             return True
         session = await running.operator.cancel(ref)
     except (OperatorError, BrokerError) as error:
-        complain(f"{_plain(ref)}: {error}")
+        complain(f"{ref}: {error}")
         return False
     if as_json:
         print_json(views.upload(session))
     else:
         view = views.upload(session)
-        sys.stdout.write(f"{_plain(view['ref'])} {view['state']}\n")
+        print_line(f"{view['ref']} {view['state']}")
     return True
 
 
@@ -152,10 +163,5 @@ def _size(size: float) -> str:
 
 
 def _print_row(cells: tuple[str, ...]) -> None:
-    padded = (_plain(cell).ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
-    sys.stdout.write(" ".join(padded).rstrip() + "\n")
-
-
-def _plain(text: str) -> str:
-    """Names are chosen by strangers: what could steer a terminal is replaced."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    padded = (printable(cell).ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
+    print_line(" ".join(padded).rstrip())

@@ -98,7 +98,22 @@ class Operator:
         if not beginning:
             return []
         found = await self._overview.find(beginning, limit=MAX_ALIKE if marked else 2)
-        return [one for one in found if digest(one.id) == marked] if marked else found
+        if not marked:
+            exact = [one for one in found if one.id == beginning]
+            return exact or found
+        of_ref = [one for one in found if digest(one.id) == marked]
+        if not of_ref and len(found) == MAX_ALIKE:
+            raise AmbiguousRef("too many ids begin as this ref does: write the whole id")
+        return of_ref
+
+    async def _named(self, wanted: str) -> UploadSession:
+        """The upload of a whole ref or id. A beginning may be another upload's tomorrow, so it
+        chooses nothing that is changed. Raises: NoSuchUpload, AmbiguousRef.
+        """
+        session = await self.find(wanted)
+        if wanted not in {session.id, ref(session.id)}:
+            raise AmbiguousRef("to change an upload, write its whole ref, or its whole id")
+        return session
 
     async def _behind(self, cursor: str) -> str:
         """Where the page behind this ref begins; its upload may be gone."""
@@ -110,7 +125,7 @@ class Operator:
 
         Raises: NoSuchUpload, AmbiguousRef, BrokerError's InvalidTransition and SessionBusy.
         """
-        session = await self.find(wanted)
+        session = await self._named(wanted)
         done = await self._parts.cancel(session.id)
         self._show_soon()
         log.info("operator_cancelled", upload=ref(session.id))
@@ -122,7 +137,7 @@ class Operator:
         Raises: NoSuchUpload, AmbiguousRef, NotRetriable, LeaseHeld, TailMissing, Unavailable,
         Rejected, Unclean.
         """
-        session = await self.find(wanted)
+        session = await self._named(wanted)
         finish = self._parts.finishers.get(session.protocol)
         if views.may_finish(session) and finish is not None:
             done = await finish(session)

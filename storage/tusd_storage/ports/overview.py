@@ -146,7 +146,7 @@ class Overview(Protocol):
         ...
 
     async def find(self, beginning: str, *, limit: int = 2) -> list[UploadSession]:
-        """The session with this id; else those whose id begins so, in order of id."""
+        """Sessions whose id is or begins so, in order of id: first the one that has just this."""
         ...
 
 

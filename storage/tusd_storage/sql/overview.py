@@ -139,9 +139,7 @@ class SqlOverview:
         params: Params = {"from": beginning, "end": f"{beginning}{_LAST}", "limit": limit}
 
         def work(connection: Connection) -> list[UploadSession]:
-            found = _sessions(connection, self._overview.beginning, params)
-            exact = [session for session in found if session.id == beginning]
-            return exact or list(found)
+            return list(_sessions(connection, self._overview.beginning, params))
 
         return await self._executor.read(work)
 
