@@ -49,6 +49,11 @@ def prepare_database(settings: Settings, *, migrating: bool = False) -> None:
                 f"The schema of {shown} is not the one of this version: run `tusd-py migrate` "
                 "with the same settings, then start again"
             )
+    except sql.TablesInUse as error:
+        raise SettingsError(
+            f"The database {shown} could not be brought up to date ({error}): "
+            "end that transaction, or wait for its end, then run `tusd-py migrate` again"
+        ) from error
     except StorageError as error:
         raise SettingsError(
             f"The database {shown} cannot be used ({error}): "

@@ -340,6 +340,19 @@ async def test_a_rewind_is_a_commit_point_too(store: SqlStore) -> None:
         await store.append(an_append(await row(store), 5 * MIB - 1))
 
 
+@pytest.mark.parametrize(("kind", "told"), [(Kind.FINAL, None), (Kind.SINGLE, 0)])
+async def test_what_a_node_before_0008_wrote_of_a_copied_part(
+    store: SqlStore, kind: Kind, told: int | None
+) -> None:
+    """0 for "unknown", next to nodes that know better. Told to the store as the part's checksum, it
+    would refuse a good file; of bytes that this server received, 0 is a checksum like another."""
+    await store.create(a_session(kind=kind), None)
+    session = await lease(store)
+    part = replace(a_part(1), crc32=0)
+    await store.append(an_append(session, 10 * MIB, part, a_part(2)))
+    assert await store.parts(ONE) == [replace(part, crc32=told), a_part(2)]
+
+
 @pytest.mark.parametrize("parts", [(), (a_part(1),)])
 async def test_a_fenced_commit_changes_nothing(store: SqlStore, parts: tuple[Any, ...]) -> None:
     await store.create(a_session(), None)

@@ -1,7 +1,8 @@
 """Migrations and metadata say the same, on both databases."""
 
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,6 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from tests.support.postgres import postgres_server
 from tests.support.state import (
     Database,
     database,
@@ -19,7 +21,7 @@ from tests.support.state import (
     postgres_database,
     sqlite_database,
 )
-from tusd_storage.sql import migrate, schema_is_current
+from tusd_storage.sql import TablesInUse, migrate, schema, schema_is_current
 from tusd_storage.sql.engine import make_engine
 from tusd_storage.sql.schema import _config, current_revision, newest_revision
 from tusd_storage.sql.tables import metadata
@@ -94,6 +96,49 @@ def test_a_migration_that_fails_leaves_nothing(
     assert not schema_is_current(empty_url)
     migrate(empty_url)
     assert schema_is_current(empty_url)
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """The URL of an empty PostgreSQL database."""
+    with postgres_server().database() as url:
+        yield url
+
+
+def test_a_migration_stands_in_nobodys_way(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for a long transaction, such as a backup's, and all others would wait behind it."""
+    monkeypatch.setattr(schema, "LOCK_TIMEOUT_MS", 100)
+    monkeypatch.setattr(schema, "PAUSE_S", 0.2)
+    look = text("SELECT count(*) FROM upload_sessions")
+    migrate(postgres_url)
+    engine = make_engine(postgres_url)
+    with engine.begin() as connection:
+        _alembic(connection, command.downgrade, "0006")
+    waits: list[float] = []
+    with (
+        engine.connect() as backup,
+        engine.connect() as traffic,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        backup.exec_driver_sql("BEGIN")
+        backup.execute(look)
+        with pytest.raises(TablesInUse):
+            migrate(postgres_url, patience_s=0)
+        assert not schema_is_current(postgres_url)
+        migrating = pool.submit(migrate, postgres_url)
+        until = time.monotonic() + 1.5
+        while (began := time.monotonic()) < until:
+            traffic.execute(look)
+            waits.append(time.monotonic() - began)
+        assert not migrating.done()
+        backup.exec_driver_sql("COMMIT")
+        migrating.result(timeout=30)
+    engine.dispose()
+    assert schema_is_current(postgres_url)
+    assert max(waits) < 1.0 and len(waits) > 20, (max(waits), len(waits))
+    assert max(waits) > 0.05, "the migration did ask for its lock meanwhile"
 
 
 def test_the_crc32_that_0_stood_for_is_known_or_not(empty_url: str) -> None:

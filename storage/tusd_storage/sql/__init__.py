@@ -3,7 +3,7 @@
 `SqlStore.connect(url)` gives the adapter; `migrate(url)` brings the schema up to date.
 """
 
-from tusd_storage.sql.schema import migrate, schema_is_current
+from tusd_storage.sql.schema import TablesInUse, migrate, schema_is_current
 from tusd_storage.sql.store import SqlStore
 
-__all__ = ["SqlStore", "migrate", "schema_is_current"]
+__all__ = ["SqlStore", "TablesInUse", "migrate", "schema_is_current"]

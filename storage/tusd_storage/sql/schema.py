@@ -3,15 +3,21 @@
 Owns the use of Alembic. The migrations are inside the package; no ini file is needed. Several
 processes may migrate at once: one does it, the others wait and find it done.
 
+On PostgreSQL a change of a table waits for every transaction that has looked at it, and whatever
+comes later waits behind the change: so it waits for a moment only, steps back, and tries again.
+
 Alembic is imported only to migrate: it would stay in a server's memory (12 MiB) for nothing.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import DBAPIError
 
+from tusd_storage.errors import StateUnavailable
 from tusd_storage.sql.engine import SQLITE, make_engine
 from tusd_storage.sql.errors import classify
 
@@ -25,32 +31,62 @@ _VERSION_TABLE = "alembic_version"
 # Any fixed number; it keeps two migrations of one PostgreSQL database apart.
 _ADVISORY_LOCK = 0x7475_7364
 
+LOCK_TIMEOUT_MS = 1_000
+"""A table is waited for so long: all who use it wait behind us."""
 
-def migrate(url: str) -> None:
+PAUSE_S = 2.0
+"""Between two tries: so long they have it to themselves."""
+
+PATIENCE_S = 120.0
+"""For all tries together."""
+
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+class TablesInUse(StateUnavailable):
+    """A transaction holds the tables for longer than a migration waits."""
+
+
+def migrate(url: str, *, patience_s: float = PATIENCE_S) -> None:
     """Upgrades to the newest revision; does nothing when it is there. Blocks.
 
-    Raises: StateUnavailable; ValueError and ModuleNotFoundError as `make_engine`.
+    Raises: TablesInUse (nothing was changed); StateUnavailable; ValueError and ModuleNotFoundError
+    as `make_engine`.
     """
+    deadline = time.monotonic() + patience_s
 
     def upgrade(connection: Connection) -> None:
-        if current_revision(connection) == newest_revision():
-            return
-        from alembic import command
-
-        sqlite = connection.dialect.name == SQLITE
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "BEGIN")
-        if not sqlite:
-            # A wait for another migration is no hang; a rewrite of a large table neither.
-            connection.exec_driver_sql(
-                "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0"
-            )
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.exec_driver_sql("COMMIT")
+        while current_revision(connection) != newest_revision():
+            try:
+                _upgrade(connection)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                    raise
+                connection.exec_driver_sql("ROLLBACK")
+                if time.monotonic() >= deadline:
+                    raise TablesInUse(
+                        "a transaction holds its tables for too long; nothing was changed"
+                    ) from error
+                time.sleep(PAUSE_S)
 
     _connected(url, upgrade)
+
+
+def _upgrade(connection: Connection) -> None:
+    """All that is missing, in one transaction."""
+    from alembic import command
+
+    sqlite = connection.dialect.name == SQLITE
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "BEGIN")
+    if not sqlite:
+        # A wait for another migration is no hang; a rewrite of a large table neither.
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    connection.exec_driver_sql("COMMIT")
 
 
 def schema_is_current(url: str) -> bool:
