@@ -97,7 +97,7 @@ def test_tuspy_goes_on_with_its_old_url(server: ServerProcess, tusd: TusdBucket)
 def test_no_hook_is_told_again_what_tusd_told(server: ServerProcess, tusd: TusdBucket) -> None:
     upload_id = tusd.upload(PARTS, length=len(DATA), rest=REST)
     with HookServer() as hooks:
-        server.environment["TUSD_HOOKS_HTTP"] = hooks.url
+        server.extra_env["TUSD_HOOKS_HTTP"] = hooks.url
         assert run(server, "--apply")[1]["counts"] == {"taken": 1}
         server.start()
         url = server.uploads_url + upload_id
