@@ -72,7 +72,8 @@ class TusdApp(Starlette):
             serve = self._services.json_bodies.around(serve)
         if is_upload or self._is_direct(_own_path(scope)):
             endpoint = "tus" if is_upload else "direct"
-            serve = self._services.observation.requests.around(endpoint, serve)
+            observed = self._services.observation.requests
+            serve = observed.around(endpoint, serve, overrides=is_upload)
         if not self._services.hooks.hooks:
             await serve(scope, receive, send)
             return

@@ -12,7 +12,7 @@ from tests.support.engines import Engine
 from tests.support.metrics import Scrape, scrape
 from tests.support.process import ServerFailed, ServerProcess, free_port
 from tests.support.tus import TusClient, poll
-from tests.support.wire import Answer
+from tests.support.wire import Answer, exchange, request_head
 from tusd_py.settings import Settings
 
 MIB = 1024 * 1024
@@ -117,6 +117,21 @@ def test_nothing_a_client_sends_becomes_a_label(watched: Site) -> None:
     after = scrape(watched.server.url)
     assert list(after.samples()) == list(before.samples())
     assert changes(before, after, "tusd_py_requests_total", method="other") == 20
+
+
+def test_requests_are_counted_under_the_method_that_is_served(watched: Site) -> None:
+    before = scrape(watched.server.url)
+    override = {"X-HTTP-Method-Override": "HEAD"}
+    assert watched.tus.request("POST", watched.tus.create(1), override).status == 200
+    sessions = f"{watched.server.url}/sessions/none"
+    assert exchange(watched.server.port, request_head("GET", sessions, override)).status == 404
+    after = scrape(watched.server.url)
+
+    def counted(endpoint: str, method: str) -> float:
+        return changes(before, after, "tusd_py_requests_total", endpoint=endpoint, method=method)
+
+    assert (counted("tus", "HEAD"), counted("tus", "POST")) == (1, 1)
+    assert (counted("direct", "HEAD"), counted("direct", "GET")) == (0, 1)
     methods = {"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"}
     assert after.labels("tusd_requests_total", "method") == methods
     assert after.labels("tusd_py_requests_total", "method") <= methods | {"other"}

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of every parser of bytes that clients choose, by hand:
+"""Coverage-guided fuzzing of every parser of bytes that others choose, by hand:
 
 make fuzz                                      each parser for a minute
 make fuzz ARGS="create patch --seconds 600"    some, for longer
@@ -16,14 +16,19 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["tusd_py.protocol", "tusd_py.http", "tusd_py.units"]):
-    from pydantic import ValidationError
-
-    from tusd_py.http import session_views as views
+with atheris.instrument_imports(
+    include=[
+        *("tusd_py.protocol", "tusd_py.http", "tusd_py.units", "tusd_py.auth", "tusd_py.hooks"),
+        *("tusd_py.importing", "tusd_py.operator", "tusd_storage.s3", "jwt"),
+    ]
+):
+    from tests.fuzz import edge_parsers as edge
+    from tests.fuzz import peer_parsers as peers
     from tusd_py.http.download import parse_range
     from tusd_py.protocol import checksum, concat, metadata
     from tusd_py.protocol.disposition import content_disposition
     from tusd_py.protocol.errors import ProtocolError
+    from tusd_py.protocol.idempotency import creation_key
     from tusd_py.protocol.requests import parse_create, parse_patch
     from tusd_py.units import parse_duration, parse_size
 
@@ -40,12 +45,7 @@ NAMES = [
     "transfer-encoding",
     "trailer",
     "x-http-method-override",
-]
-MODELS = [
-    views.CreateSession,
-    views.SignRequest,
-    views.SignPartsRequest,
-    views.CompleteRequest,
+    "idempotency-key",
 ]
 
 
@@ -60,7 +60,9 @@ def _headers(data: bytes) -> dict[str, str]:
 
 
 def _create(data: bytes) -> None:
-    parse_create(_headers(data), base_path="/files/", max_size=10**12)
+    headers = _headers(data)
+    request = parse_create(headers, base_path="/files/", max_size=10**12)
+    creation_key(headers, request, owner="ann", metadata_key="fingerprint")
 
 
 def _patch(data: bytes) -> None:
@@ -86,14 +88,6 @@ def _range(data: bytes) -> None:
     parse_range(data.decode("latin-1"), 1000)
 
 
-def _json(data: bytes) -> None:
-    for model in MODELS:
-        try:
-            model.model_validate_json(data)
-        except ValidationError:
-            continue
-
-
 def _units(data: bytes) -> None:
     for parse in (parse_size, parse_duration):
         try:
@@ -109,8 +103,20 @@ PARSERS: dict[str, Callable[[bytes], None]] = {
     "concat": _concat,
     "checksum": _checksum,
     "range": _range,
-    "json": _json,
     "units": _units,
+    "urls": edge.urls,
+    "signed": edge.signed,
+    "token": edge.token,
+    "key_set": edge.key_set,
+    "forward_auth": edge.forward_auth,
+    "cors": edge.cors,
+    "json": edge.documents,
+    "page": edge.page,
+    "connection": edge.connection,
+    "hook": peers.hook,
+    "store": peers.store,
+    "wire": peers.wire,
+    "tusd": peers.tusd,
 }
 
 

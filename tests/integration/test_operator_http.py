@@ -152,6 +152,8 @@ async def test_signing_in_and_out(
         assert "Secure" in behind.headers["set-cookie"]
         long = await client.post("/operator/login", data={"token": "x" * 5000})
         assert long.status_code == 413
+        many = await client.post("/operator/login", data={str(n): "x" for n in range(11)})
+        assert (many.status_code, many.json()["code"]) == (400, "invalid_body")
 
 
 async def test_the_picture(it: Served) -> None:

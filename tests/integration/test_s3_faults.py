@@ -642,3 +642,26 @@ async def test_a_listing_of_parts_that_goes_in_circles_ends(canned: Bench) -> No
     canned.fake.fail("ListParts", *[parts_page((1, 10, "00"), marker=1)] * 10)
     assert [part.number for part in await canned.store.list_parts("bucket", "k", "u")] == [1]
     assert canned.fake.seen["ListParts"] == 2
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "<PartNumber>one</PartNumber><Size>1</Size>",
+        "<PartNumber>1</PartNumber>",
+        "<PartNumber>1</PartNumber><Size></Size><ETag>x</ETag>",
+        "<PartNumber>1</PartNumber><LastModified>yesterday</LastModified>",
+    ],
+)
+async def test_a_listing_that_is_none_is_the_stores_fault(fake: FakeS3, entry: str) -> None:
+    async with bench_of(fake, None, replace(PATIENT, deadline_s=0.1)) as bench:
+        parts = f"<ListPartsResult><Part>{entry}</Part></ListPartsResult>".encode()
+        uploads = (
+            f"<ListMultipartUploadsResult><Upload>{entry}</Upload></ListMultipartUploadsResult>"
+        )
+        bench.fake.fail("ListParts", *[Answer(200, body=parts)] * 9)
+        bench.fake.fail("ListMultipartUploads", *[Answer(200, body=uploads.encode())] * 9)
+        with pytest.raises(StoreUnavailable):
+            await bench.store.list_parts(bench.bucket, "k", "u")
+        with pytest.raises(StoreUnavailable):
+            assert [u async for u in bench.store.list_multipart(bench.bucket, "k")]

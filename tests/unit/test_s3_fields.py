@@ -22,3 +22,9 @@ def test_a_part_has_its_checksum_unless_nobody_knows_it(
     assert entry == {"PartNumber": 1, "ETag": '"a"'} | expected
     (without,) = fields.completed([part], with_crc32=False)
     assert "ChecksumCRC32" not in without
+
+
+@pytest.mark.parametrize("text", [None, "", "?", "AAAA", "AAAAAA==-3", "AAAAAAAAAA==", "ÀAAAAA=="])
+def test_a_checksum_that_is_none_is_not_told(text: str | None) -> None:
+    assert fields.crc32_of(text) is None
+    assert fields.crc32_of(fields.crc32_text(2**32 - 1)) == 2**32 - 1

@@ -13,6 +13,8 @@ from typing import Protocol
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tusd_py.protocol.headers import effective_method
+
 CLIENT_GONE = 499
 """Nobody was left to be answered."""
 
@@ -62,15 +64,26 @@ class Observed:
         self._watcher = watcher
         self._tracer = tracer
 
-    def around(self, endpoint: str, app: ASGIApp) -> ASGIApp:
-        """The same application, observed. `endpoint` is a word of ours, as in `tus`."""
-        return partial(self._run, endpoint, app)
+    def around(self, endpoint: str, app: ASGIApp, *, overrides: bool) -> ASGIApp:
+        """The same application, observed. `endpoint` is a word of ours, as in `tus`.
+
+        `overrides`: whether it serves the method of X-HTTP-Method-Override, where that is given.
+        """
+        return partial(self._run, endpoint, app, overrides)
 
     async def _run(
-        self, endpoint: str, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+        self,
+        endpoint: str,
+        app: ASGIApp,
+        overrides: bool,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         headers = _wanted(scope)
-        method = (headers.get("x-http-method-override") or str(scope["method"])).strip().upper()
+        method: str = scope["method"]
+        if overrides:
+            method = effective_method(method, headers)
         answer = _Answer(send)
         started = time.perf_counter()
         if self._watcher is not None:
@@ -109,11 +122,12 @@ class _Answer:
 
 
 def _wanted(scope: Scope) -> dict[str, str]:
-    return {
-        name.decode("latin-1"): value.decode("latin-1")
-        for name, value in scope["headers"]
-        if name in _WANTED
-    }
+    found: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        if raw_name in _WANTED:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
 def _request_id(headers: dict[str, str]) -> str:

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from tusd_py import operator as package
 from tusd_py.http.cors import Cors
-from tusd_py.http.json_errors import BodyTooLarge, InvalidQuery
+from tusd_py.http.json_errors import BodyTooLarge, InvalidBody, InvalidQuery
 from tusd_py.http.operator_events import Events
 from tusd_py.http.operator_gate import Gate, Proof, refuse_foreign
 from tusd_py.http.resource import Handler, Resource
@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 PATH = "/operator"
 WEB = Path(package.__file__).parent / "web"
 MAX_FORM_SIZE = 4096
+MAX_FIELDS = 10
 REFUSALS_LOGGED_EVERY_S = 10.0
 
 HEADERS = {
@@ -247,13 +248,16 @@ def _limit(request: Request) -> int:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form, the first of each name. Raises: BodyTooLarge."""
+    """The fields of a form, the first of each name. Raises: BodyTooLarge, InvalidBody."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_FORM_SIZE:
             raise BodyTooLarge(f"the form is longer than {MAX_FORM_SIZE} bytes")
-    fields = parse_qs(bytes(body).decode("utf-8", "replace"), max_num_fields=10)
+    try:
+        fields = parse_qs(bytes(body).decode("utf-8", "replace"), max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise InvalidBody(f"the form has more than {MAX_FIELDS} fields") from None
     return {name: values[0] for name, values in fields.items()}
 
 

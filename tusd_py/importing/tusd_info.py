@@ -40,7 +40,8 @@ def parse(text: bytes, info_key: str) -> TusdUpload:
         deferred, size = bool(info.get("SizeIsDeferred")), info.get("Size", 0)
         pairs = dict(info.get("MetaData") or {})
         of_concatenation = bool(info.get("IsPartial") or info.get("IsFinal"))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        header = _header(pairs)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise NotTaken("not_tusd", "the .info object is not what tusd writes") from error
     multipart_id = upload_id.rpartition("+")[2]
     key = info_key.removesuffix(INFO)
@@ -57,7 +58,7 @@ def parse(text: bytes, info_key: str) -> TusdUpload:
         key=key,
         multipart_id=multipart_id,
         length=None if deferred else size,
-        metadata=_checked(_header(pairs)),
+        metadata=_checked(header),
     )
 
 

@@ -5,9 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import structlog
+
 from tusd_py.uploads.appender import Appender
 from tusd_py.uploads.body import BodyReader, Interrupted, Stop
 from tusd_py.uploads.deadlines import Deadlines
+
+log = structlog.get_logger(__name__)
 
 _EVERY_S = 0.5
 
@@ -18,6 +22,8 @@ class _Mark:
 
     received: int
     at: float
+    broken: bool = False
+    """Its bytes could not be moved, for a reason nobody knows."""
 
 
 class Watch:
@@ -88,9 +94,19 @@ class Watch:
             for appender, mark in list(self._appenders.items()):
                 if self._stands_still(appender, mark, now):
                     appender.stop(Stop.IDLE)
-                else:
-                    await appender.spill_if_stale(now)
+                elif not mark.broken:
+                    await self._spill(appender, mark, now)
         self._task = None
+
+    @staticmethod
+    async def _spill(appender: Appender, mark: _Mark, now: float) -> None:
+        """One body must not end the watch over all others: its bytes stay where they are."""
+        try:
+            await appender.spill_if_stale(now)
+        except Exception as error:
+            mark.broken = True
+            upload_id, _ = appender.progress
+            log.exception("body_watch_failed", upload=upload_id, exc_info=error)
 
     def _stands_still(self, appender: Appender, mark: _Mark, now: float) -> bool:
         """Whether the client sends nothing, or next to nothing. What we hold up is not counted."""

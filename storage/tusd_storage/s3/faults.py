@@ -7,6 +7,8 @@ messages contain those, so none is passed on.
 import http.client
 import re
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -47,8 +49,12 @@ FOREIGN = (
     OSError,
     http.client.HTTPException,
     KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
 )
-"""What to catch around a call and hand to `from_exception`; KeyError: an answer without a field."""
+"""What to catch around a call and hand to `from_exception`; the last four: an answer without a
+field, or with one that is no number, time or checksum."""
 
 PART_OPERATIONS = frozenset(
     {"UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload", "ListParts"}
@@ -163,6 +169,15 @@ def from_exception(operation: str, error: Exception) -> StorageError:
     if isinstance(error, BotoCoreError) and not isinstance(error, _NO_ANSWER):
         return StoreRefused(type(error).__name__, f"{operation}: {type(error).__name__}")
     return StoreUnavailable(f"{operation}: {type(error).__name__}")
+
+
+@contextmanager
+def reading(operation: str) -> Iterator[None]:
+    """Around what is made of an answer. Raises: as a call, where it is not what S3 would answer."""
+    try:
+        yield
+    except FOREIGN as error:
+        raise from_exception(operation, error) from error
 
 
 def outcome(error: StorageError) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TOKEN_KEY = "tusd-token"  # noqa: S105 - a name, not a secret
 """Of the user metadata."""
 
+_CRC32 = re.compile(r"[A-Za-z0-9+/]{6}==")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
 
@@ -100,8 +101,10 @@ def copied(answer: "UploadPartCopyOutputTypeDef") -> tuple[str, int | None]:
 
 
 def crc32_of(text: str | None) -> int | None:
-    """The inverse of `crc32_text`; None for what the store did not tell."""
-    return None if text is None else int.from_bytes(base64.b64decode(text), "big")
+    """The inverse of `crc32_text`; None for what the store did not tell, or not so."""
+    if text is None or not _CRC32.fullmatch(text):
+        return None
+    return int.from_bytes(base64.b64decode(text), "big")
 
 
 def crc32_text(crc32: int) -> str:

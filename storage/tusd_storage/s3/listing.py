@@ -9,6 +9,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from tusd_storage.records import MultipartUpload, Part
+from tusd_storage.s3 import faults
 from tusd_storage.s3.calls import Calls
 from tusd_storage.s3.fields import crc32_of
 
@@ -37,7 +38,8 @@ class Lister:
         while marker not in been:
             been.add(marker)
             page = await self._uploads_page(bucket, prefix, *marker)
-            found = list(_uploads(page))
+            with faults.reading("ListMultipartUploads"):
+                found = list(_uploads(page))
             for upload in found:
                 if upload.key.startswith(prefix) and (upload.key, upload.upload_id) not in before:
                     yield upload
@@ -51,8 +53,10 @@ class Lister:
         token = ""
         while True:
             page = await self._keys_page(bucket, prefix, token)
-            for entry in page.get("Contents", ()):
-                yield entry["Key"]
+            with faults.reading("ListObjectsV2"):
+                keys = [entry["Key"] for entry in page.get("Contents", ())]
+            for key in keys:
+                yield key
             following = page.get("NextContinuationToken", "")
             if not page.get("IsTruncated") or following in {"", token}:
                 return
@@ -65,9 +69,10 @@ class Lister:
         while True:
             page = await self._parts_page(bucket, key, upload_id, marker)
             found += page.get("Parts", ())
-            following = int(page.get("NextPartNumberMarker") or 0)
-            if not page.get("IsTruncated") or following <= marker:
-                return newest(found)
+            with faults.reading("ListParts"):
+                following = int(page.get("NextPartNumberMarker") or 0)
+                if not page.get("IsTruncated") or following <= marker:
+                    return newest(found)
             marker = following
 
     async def _uploads_page(
