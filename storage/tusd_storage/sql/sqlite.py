@@ -198,22 +198,23 @@ class SqliteExecutor:
         while group := self._take():
             if self._standing_since is None:
                 self._standing_since = monotonic()
-            moved = self._run(writer, group)
+            answers = self._run(writer, group)
+            moved = any(not isinstance(answer.error, StateUnavailable) for answer in answers)
             if moved or not (self._pending or self._queue.qsize()):
                 self._standing_since = None  # with nobody left, the next one finds out
+            resolve(answers)
         writer.close()
 
-    def _run(self, writer: _Writer, group: list[Call[Any]]) -> bool:
-        """Whether the database did anything for the group."""
+    def _run(self, writer: _Writer, group: list[Call[Any]]) -> list[Answer]:
+        """What the database did for those of the group that had the patience."""
         for left in reversed(range(_BUSY_TRIES)):
             group = self._patience.sift(group)
             answers = writer.run(group, last_try=not left) if group else []
             if answers is not None:
-                break
+                return answers
             self._receive()
             self._pending = self._patience.sift(self._pending)
-        resolve(answers or [])
-        return any(not isinstance(answer.error, StateUnavailable) for answer in answers or [])
+        raise AssertionError("unreachable")
 
     def _take(self) -> list[Call[Any]]:
         """Waits for one call, then takes all that wait; none at the end."""
