@@ -41,9 +41,9 @@ def server(seaweed: Engine, tusd: TusdBucket, tmp_path: Path) -> Iterator[Server
         process.terminate()
 
 
-def run(server: ServerProcess, *arguments: str) -> tuple[int, dict[str, Any]]:
-    done = subprocess.run(
-        program("import-tusd", "--json", *arguments),
+def command(server: ServerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        program("import-tusd", *arguments),
         env=server.environment,
         cwd=server.folder,
         capture_output=True,
@@ -51,6 +51,10 @@ def run(server: ServerProcess, *arguments: str) -> tuple[int, dict[str, Any]]:
         timeout=120,
         check=False,
     )
+
+
+def run(server: ServerProcess, *arguments: str) -> tuple[int, dict[str, Any]]:
+    done = command(server, "--json", *arguments)
     assert done.returncode in {0, 1}, done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -189,15 +193,7 @@ def test_the_owner_comes_from_the_metadata_that_is_named(
 
 def test_the_text_for_people(server: ServerProcess, tusd: TusdBucket) -> None:
     upload_id = tusd.upload(PARTS, length=len(DATA), rest=REST)
-    done = subprocess.run(
-        program("import-tusd"),
-        env=server.environment,
-        cwd=server.folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = command(server)
     first, summary = done.stdout.splitlines()
     assert first == f"would take  {upload_id}  at {OFFSET} of {len(DATA)}"
     assert summary.startswith("1 would be taken over (write --apply to do it), 0 not")

@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.engines import Engine
-from tests.support.memory_store import FaultyStore, MemoryStore
+from tests.support.faulty_store import FaultyStore
+from tests.support.memory_store import MemoryStore
 from tusd_storage.errors import (
     ChecksumRejected,
     InvalidPart,

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.faulty_store import FaultyStore
 from tests.support.harness import Node, ScriptedBody, node, pieces_of
-from tests.support.memory_store import FaultyStore, MemoryStore
+from tests.support.memory_store import MemoryStore
 from tusd_py.protocol.errors import ChecksumMismatch, SizeExceeded
 from tusd_py.uploads.body import Interrupted
 from tusd_storage.errors import LeaseLost, StoreUnavailable

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.engines import Engine
+from tests.support.faulty_store import FaultyStore
 from tests.support.harness import Node, node
-from tests.support.memory_store import FaultyStore, MemoryStore
+from tests.support.memory_store import MemoryStore
 from tusd_py.protocol.errors import FinalNotWritable, NotConcatenable, UploadGone
 from tusd_storage.errors import StoreUnavailable
 from tusd_storage.partplan import MIB, StoreLimits

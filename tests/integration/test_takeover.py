@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.faults import Death, Faults, FaultyObjects, FaultySessions, FaultyTails, Trouble
+from tests.support.faulty_store import FaultyStore
 from tests.support.harness import Node, node
-from tests.support.memory_store import FaultyStore, MemoryStore
+from tests.support.memory_store import MemoryStore
 from tusd_py.clock import utc_now
 from tusd_py.importing.takeover import Outcome, Takeover, Tools
 from tusd_py.uploads.config import UploadConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.harness import Node
-from tests.support.memory_store import MemoryStore, _check_headers, _Grant
+from tests.support.memory_store import Grant, MemoryStore, check_headers
 from tusd_py.broker.parts import PartName
 from tusd_py.broker.profiles import Profile, Profiles
 from tusd_py.broker.service import Broker, BrokerParts
@@ -32,7 +32,7 @@ class DirectMemoryStore(MemoryStore):
         self, spec: ObjectSpec, *, expires_in_s: int, min_size: int, max_size: int
     ) -> PresignedForm:
         """A form that `post` takes."""
-        _check_headers(spec)
+        check_headers(spec)
         fields = {"key": spec.key, "x-amz-meta-tusd-token": spec.token}
         if spec.content_type is not None:
             fields["Content-Type"] = spec.content_type
@@ -42,7 +42,7 @@ class DirectMemoryStore(MemoryStore):
             return self._store(spec, data)
 
         url = self._url(spec.bucket, spec.key)
-        self._grants[url] = _Grant(accept, fields, None)
+        self._grants[url] = Grant(accept, fields, None)
         return PresignedForm(url=url, fields=dict(fields))
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.faulty_store import FaultyStore
 from tests.support.harness import Node
-from tests.support.memory_store import FaultyStore, MemoryStore
+from tests.support.memory_store import MemoryStore
 from tusd_py.clock import utc_now
 from tusd_reaper.actions import Finish, Tools
 from tusd_reaper.leader import Leader

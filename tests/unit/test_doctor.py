@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.memory_store import FaultyStore, MemoryStore
+from tests.support.faulty_store import FaultyStore
+from tests.support.memory_store import MemoryStore
 from tusd_py.doctor import database, disk, lifecycle, outside, routing
 from tusd_py.doctor.findings import Finding, Status
 from tusd_py.doctor.store import LAST, StoreExamination

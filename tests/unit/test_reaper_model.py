@@ -11,7 +11,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.memory_store import FaultyStore, MemoryStore
+from tests.support.faulty_store import FaultyStore
+from tests.support.memory_store import MemoryStore
 from tests.support.reaping import GRACE, IDLE, PREFIX, RETENTION, Clock, ReapedNode, quick_store
 from tusd_py.protocol.errors import ProtocolError
 from tusd_reaper.report import Sweep
