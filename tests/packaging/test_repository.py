@@ -35,6 +35,19 @@ def test_the_layers_hold() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_architecture_names_every_package() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    cells = "".join(re.findall(r"(?m)^\| (`tusd_[^|]*) \|", page))
+    named = set(re.findall(r"`([^`]+)`", cells))
+    sources = (ROOT, ROOT / "storage", ROOT / "reaper")
+    inits = (path for source in sources for path in source.glob("tusd_*/*/__init__.py"))
+    packages = {".".join(path.parent.parts[-2:]) for path in inits}
+    assert len(packages) > 10 and packages <= named
+    for name in named:
+        place = name.replace(".", "/")
+        assert any((root / place).is_dir() or (root / f"{place}.py").exists() for root in sources)
+
+
 def test_no_file_names_a_path_of_a_machine() -> None:
     if not (files := tracked()):
         pytest.skip("not a git checkout")

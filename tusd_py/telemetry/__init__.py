@@ -1,1 +1,1 @@
-"""Telling what happens: logs, and later counters. Knows no use case."""
+"""Telling what happens: logs, events, metrics, traces. Knows no use case."""
