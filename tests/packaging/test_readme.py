@@ -2,6 +2,7 @@
 
 import os
 import re
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -41,11 +42,19 @@ def bucket(seaweed: Engine, server: ServerProcess) -> Iterator[Bucket]:
     found.close()
 
 
+def name_of(server: ServerProcess, url: str) -> str:
+    """The file name that the server knows."""
+    answer = TusClient(server.uploads_url).head(url)
+    (pair,) = [p for p in answer["Upload-Metadata"].split(",") if p.startswith("filename ")]
+    return b64decode(pair.partition(" ")[2]).decode()
+
+
 def test_the_python_example(server: ServerProcess, bucket: Bucket, tmp_path: Path) -> None:
     (tmp_path / "video.mp4").write_bytes(DATA)
     code = README.block("python", "tusclient").replace(ENDPOINT, server.uploads_url)
     url = run_python(code, tmp_path).strip()
     assert bucket.read(url) == DATA
+    assert name_of(server, url) == "video.mp4"
 
 
 def test_the_session_example(server: ServerProcess, tmp_path: Path) -> None:
@@ -69,6 +78,7 @@ def test_the_curl_example(server: ServerProcess, bucket: Bucket, tmp_path: Path)
     location = re.search(r"(?im)^location: *(\S+)", answer)
     assert location is not None
     assert bucket.read(location[1]) == b"hello"
+    assert name_of(server, server.url + location[1]) == "hello.txt"
 
 
 def test_the_tus_js_client_example(server: ServerProcess, bucket: Bucket, tmp_path: Path) -> None:
