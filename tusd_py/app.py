@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tusd_py.broker.validation import Validator
 from tusd_py.hooks import Hook, origin
-from tusd_py.http import direct, ops
+from tusd_py.http import direct, ops, unrouted
 from tusd_py.http import operator as operator_page
 from tusd_py.http.auth import Authorize
 from tusd_py.http.operator_gate import Gate
@@ -43,6 +43,7 @@ class TusdApp(Starlette):
                 *operator_routes(services),
                 *demo_routes(services.settings),
             ],
+            exception_handlers=unrouted.handlers(services.locations),
             lifespan=self._lifespan,
         )
         self._services = services

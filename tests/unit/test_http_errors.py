@@ -50,6 +50,7 @@ KINDS = [
     json_errors.InvalidBody,
     json_errors.InvalidQuery,
     json_errors.BodyTooLarge,
+    json_errors.NoSuchPath,
     json_errors.Overloaded,
 ]
 

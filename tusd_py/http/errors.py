@@ -63,6 +63,7 @@ TABLE: dict[type[Exception], Failure] = {
     json_errors.InvalidBody: Failure(400, "invalid_body"),
     json_errors.InvalidQuery: Failure(400, "invalid_query"),
     json_errors.BodyTooLarge: Failure(413, "body_too_large"),
+    json_errors.NoSuchPath: Failure(404, "not_found"),
     json_errors.Overloaded: Failure(503, "overloaded", _AGAIN, retry=True),
     # Sessions that go straight to the store
     broker.SessionNotFound: Failure(404, "not_found", "there is no such session"),

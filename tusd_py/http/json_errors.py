@@ -17,5 +17,9 @@ class BodyTooLarge(Exception):
     """The body is longer than any sensible request."""
 
 
+class NoSuchPath(Exception):
+    """Nothing is served there."""
+
+
 class Overloaded(Exception):
     """There are too many such requests at the moment."""
