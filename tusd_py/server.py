@@ -6,6 +6,7 @@ Owns the process. Knows nothing of uploads: all it asks of the application is
 
 import asyncio
 import ctypes
+import errno
 import gc
 import multiprocessing
 import os
@@ -43,6 +44,9 @@ _M_ARENA_MAX = -8
 GC_THRESHOLD = 10_000
 """Objects more than were freed, before the collector looks; Python's own default is 700."""
 
+FREE_FOR_ALL = 1024
+"""The first TCP port that needs no right, where the system was not told otherwise."""
+
 BACKLOG = 2048
 WORKER_SILENCE_S = 60
 """A worker that does not answer its supervisor for so long is replaced."""
@@ -58,7 +62,9 @@ def run(settings: Settings) -> int:
     raise_file_limit()
     warn_when_open(settings)
     if settings.expose_metrics and settings.metrics_port is not None:
-        port_is_free(settings.metrics_host or settings.host, settings.metrics_port)
+        port_is_free(
+            settings.metrics_host or settings.host, settings.metrics_port, flag="--metrics-"
+        )
     exit_on_sigterm()
     os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
     with shared_metrics(settings):
@@ -210,8 +216,8 @@ def exit_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
-def port_is_free(host: str, port: int) -> None:
-    """Returns when the address can be listened on.
+def port_is_free(host: str, port: int, *, flag: str = "--") -> None:
+    """Returns when the address can be listened on; `flag` begins the flags that name it.
 
     Raises:
         SettingsError: it cannot; the message says why and what to write.
@@ -225,9 +231,27 @@ def port_is_free(host: str, port: int) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SettingsError(
-            f"Port {port} on {host} cannot be listened on ({reason}): "
-            f"stop what uses it, or write --port {port + 1 if port < 65535 else 8080}"
+            f"Port {port} on {host} cannot be listened on ({reason}): {_remedy(error, port, flag)}"
         ) from error
+
+
+def _remedy(error: OSError, port: int, flag: str) -> str:
+    """What to write when an address cannot be listened on."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return (
+            f"it is no address of this machine; write {flag}host 127.0.0.1 to serve this machine "
+            f"only, or {flag}host 0.0.0.0 to serve its network"
+        )
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        if port >= FREE_FOR_ALL:
+            return f"the system forbids it; write another {flag}port"
+        return (
+            f"ports below {FREE_FOR_ALL} need a right; write {flag}port {8000 + port}, or give the "
+            "program the capability CAP_NET_BIND_SERVICE"
+        )
+    if error.errno == errno.EADDRINUSE:
+        return f"stop what uses it, or write {flag}port {port + 1 if port < 65535 else 8080}"
+    return f"write another {flag}host or {flag}port"
 
 
 def warn_when_open(settings: Settings) -> None:

@@ -1,5 +1,7 @@
 """The command line: flags from the settings, exit codes, sentences instead of tracebacks."""
 
+import errno
+import os
 import re
 import socket
 import tomllib
@@ -163,6 +165,36 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
             server.port_is_free("127.0.0.1", taken.getsockname()[1])
 
 
-def test_a_host_that_is_not_ours_is_told() -> None:
-    with pytest.raises(SettingsError, match=r"203\.0\.113\.1"):
-        server.port_is_free("203.0.113.1", 8080)
+@pytest.mark.parametrize("host", ["203.0.113.1", "2001:db8::1", "nowhere.invalid"])
+def test_a_host_that_is_not_ours_is_told(host: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        server.port_is_free(host, 8080, flag="--metrics-")
+    told = str(refused.value)
+    assert f"Port 8080 on {host} " in told
+    assert "no address of this machine; write --metrics-host 127.0.0.1" in told
+    assert "stop what uses it" not in told
+    with pytest.raises(SettingsError, match="Port 8080 "):
+        dev.first_free_port(host, 8080)  # other ports would be no better
+
+
+@pytest.mark.parametrize(
+    ("number", "port", "told"),
+    [
+        (errno.EACCES, 80, "write --port 8080, or give the program the capability CAP_NET_BIND"),
+        (errno.EACCES, 9000, "the system forbids it; write another --port"),
+        (errno.EADDRINUSE, 65535, "stop what uses it, or write --port 8080"),
+        (errno.ENOBUFS, 80, "write another --host or --port"),
+    ],
+)
+def test_each_reason_against_a_port_has_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, number: int, port: int, told: str
+) -> None:
+    class Refusing(socket.socket):
+        def bind(self, _: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "socket", Refusing)
+    with pytest.raises(SettingsError) as refused:
+        server.port_is_free("127.0.0.1", port)
+    assert told in str(refused.value)
+    assert os.strerror(number).lower() in str(refused.value)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from errno import EADDRINUSE
 from importlib.resources import files
 
 from tusd_py import server
@@ -60,15 +61,19 @@ def settle(loaded: Loaded) -> Settings:
 def first_free_port(host: str, wanted: int) -> int:
     """The first port from `wanted` on that can be listened on.
 
-    Raises: SettingsError when all of PORTS_TRIED are taken.
+    Raises: SettingsError when all of PORTS_TRIED are taken, or no port of the host can be had.
     """
-    for port in range(wanted, wanted + PORTS_TRIED - 1):
-        with suppress(SettingsError):
-            server.port_is_free(host, port)
-            return port
     last = wanted + PORTS_TRIED - 1
-    server.port_is_free(host, last)
-    return last
+    for port in range(wanted, last + 1):
+        try:
+            server.port_is_free(host, port)
+        except SettingsError as error:
+            taken = isinstance(error.__cause__, OSError) and error.__cause__.errno == EADDRINUSE
+            if port == last or not taken:
+                raise
+        else:
+            break
+    return port
 
 
 def run(settings: Settings) -> int:

@@ -199,5 +199,8 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise EngineError("another embedded engine is running on this data folder") from error
+            raise EngineError(
+                "another embedded engine is running on this data folder: stop the `tusd-py dev` "
+                "it belongs to (Ctrl-C in its terminal), or write --data-dir OTHER beside it"
+            ) from error
         yield
