@@ -23,7 +23,7 @@ WEB_SOURCES := $(WEB)/package.json $(WEB)/package-lock.json \
 NODE_CLIENTS := $(patsubst %/package-lock.json,%,$(wildcard tests/clients/*/package-lock.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup web page test chaos fuzz lint check format docs packages sbom bench bench-quick bench-load bench-growth bench-reliability lock clean
+.PHONY: help run setup web page test chaos fuzz fuzz-api lint check format docs packages sbom bench bench-quick bench-load bench-growth bench-reliability lock clean
 
 help:
 	@echo 'make run        start everything on this machine and say where the page is'
@@ -34,7 +34,8 @@ help:
 	@echo 'make docs       the documentation into site/'
 	@echo 'make packages   sdist and wheel into dist/; make sbom: what they are made of (CycloneDX)'
 	@echo 'make bench      measure; also bench-quick, bench-load, bench-growth, bench-reliability'
-	@echo 'make chaos      everything breaks at random for long; make fuzz: parsers, by coverage'
+	@echo 'make chaos      everything breaks at random for long; make fuzz: parsers, by coverage;'
+	@echo '                make fuzz-api: what the OpenAPI document allows, and what it does not'
 	@echo 'make lock       the newest versions into requirements.lock; make clean'
 
 run:
@@ -77,6 +78,12 @@ chaos: setup
 fuzz: setup
 	$(PIP) install -c $(LOCK) --group fuzz
 	$(BIN)/python tests/fuzz/parsers.py $(ARGS)
+
+# Other requests each time, for some minutes; FUZZ_SEED=7 and FUZZ_EXAMPLES=1000 repeat a run.
+fuzz-api: setup
+	@seed=$${FUZZ_SEED:-$$(date +%s)}; echo "FUZZ_SEED=$$seed"; \
+	  FUZZ_SEED=$$seed FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-1000} \
+	  $(BIN)/python -m pytest --timeout 7200 tests/blackbox/test_openapi_fuzz.py $(PYTEST_ARGS)
 
 # Warnings are errors: a link or an anchor that leads nowhere ends it. Asks no network.
 docs: setup
