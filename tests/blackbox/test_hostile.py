@@ -301,6 +301,40 @@ def test_a_final_upload_of_too_many(target: Site) -> None:
         assert target.tus.delete(made).status == 204
 
 
+@pytest.mark.parametrize(("count", "status"), [(3_000, 400), (50_000, 431)])
+def test_thousands_of_parts_are_refused_early(target: Site, count: int, status: int) -> None:
+    """From the headers, quickly, and however many ask at once; no line in the log for any."""
+    head = request_head(
+        "POST",
+        target.path,
+        TUS | {"Upload-Concat": "final;" + " ".join(["/files/n~a"] * count), "Content-Length": "0"},
+    )
+    lines = target.server.log().count("\n")
+    begun = time.monotonic()
+    for _ in range(20):
+        with Wire(target.server.port) as wire:
+            wire.send_until_refused([head])
+            answer = wire.answer()
+            assert answer.status == status, answer
+    assert time.monotonic() - begun < 10
+    assert target.server.log().count("\n") == lines
+
+
+def test_a_final_upload_of_a_thousand(target: Site) -> None:
+    """Of 250 resources, each four times; the last one alone has bytes."""
+    partial = {"Upload-Concat": "partial"}
+    urls = [target.tus.create(0, partial) for _ in range(249)]
+    urls.append(target.tus.upload(b"last", headers=partial))
+    names = " ".join([urlsplit(url).path for url in urls] * 4)
+    made = target.tus.post({"Upload-Concat": f"final;{names}"})
+    assert made.status == 201, made
+    url = target.tus.location(made)
+    assert target.bucket.read(url) == b"last" * 4
+    assert target.tus.head(url)["Upload-Concat"] == f"final;{names}"
+    for one in (url, *urls):
+        assert target.tus.delete(one).status == 204
+
+
 def _refusal(site: Site, first: bytes, pieces: Iterator[bytes]) -> tuple[int, bytes]:
     with Wire(site.server.port) as wire:
         wire.send(first)

@@ -146,9 +146,11 @@ async def test_a_locked_file_refuses_what_begins_and_keeps_what_has_arrived(hurr
         heads = [create_head(hurried), *(patch_head(url, len(DATA)) for url in idle)]
         later = await asyncio.gather(*(ask(hurried, head) for head in heads))
         took = time.monotonic() - begun
-        for answer in await asyncio.gather(*first) + later:
+        answers = await asyncio.gather(*first) + later
+        for answer in answers:
             assert refusal(answer) == (503, "state_overloaded"), answer
             assert b"\r\nretry-after: 2\r\n" in answer.lower()
+        assert hurried.server.log().count('"state_overloaded"') == len(answers)  # a line for each
         assert took < 5, took  # they were not made to wait for the lock
         assert hurried.tus.offset(idle[0]) == 0  # who only reads is not in the way of a writer
         other.execute("ROLLBACK")
