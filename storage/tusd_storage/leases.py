@@ -125,11 +125,6 @@ class LeaseManager:
         """When a lease taken now runs out."""
         return self._now() + self._ttl
 
-    def interrupt_all(self, why: Interruption) -> None:
-        """Asks every writer of this process to stop."""
-        for lease in list(self._held.values()):
-            lease.interrupt(why)
-
     async def aclose(self) -> None:
         """Ends the keeper; leases still held run out by themselves."""
         if self._keeper is not None:

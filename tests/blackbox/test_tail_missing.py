@@ -5,64 +5,31 @@ where the tail is.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.engines import Engine
+from tests.support.pairs import DATA, LENGTH, Pair, create, offset, pair_of_servers, patch
 from tests.support.process import ServerProcess
-from tests.support.tus import Bucket, TusClient
+from tests.support.tus import Bucket
 from tests.support.wire import Answer
 from tusd_storage.partplan import MIB
 from tusd_storage.tail import tail_path
-
-LENGTH = 12 * MIB + 7
-DATA = os.urandom(LENGTH)
 
 # What the upload has when the wrong node is asked: before the first part, after one, at an exact
 # part boundary, just before and behind it, after two.
 OFFSETS = [1, 1 * MIB, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1, 6 * MIB, 10 * MIB, 11 * MIB]
 
 
-@dataclass
-class Pair:
-    a: ServerProcess
-    b: ServerProcess
-
-
 @pytest.fixture(scope="module")
 def pair(seaweed: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    folder = tmp_path_factory.mktemp("pair")
-    prefix = {"TUSD_S3_PREFIX": seaweed.prefix()}
-    with (
-        ServerProcess(folder / "a", seaweed, extra_env=prefix | {"TUSD_NODE": "a"}) as a,
-        ServerProcess(
-            folder / "b",
-            seaweed,
-            database_url=a.database_url,
-            extra_env=prefix | {"TUSD_NODE": "b"},
-        ) as b,
-    ):
-        yield Pair(a, b)
-
-
-def create(server: ServerProcess) -> str:
-    """The path of a new upload: the same on both servers."""
-    return urlsplit(TusClient(server.uploads_url).create(LENGTH)).path
-
-
-def patch(server: ServerProcess, path: str, start: int, end: int) -> Answer:
-    return TusClient(server.uploads_url).patch(path, start, DATA[start:end])
-
-
-def offset(server: ServerProcess, path: str) -> int:
-    return TusClient(server.uploads_url).offset(path)
+    nodes = {"TUSD_NODE": "a"}, {"TUSD_NODE": "b"}
+    with pair_of_servers(tmp_path_factory.mktemp("pair"), seaweed, *nodes) as made:
+        yield made
 
 
 def content(server: ServerProcess, path: str, engine: Engine) -> bytes | None:

@@ -3,55 +3,27 @@ that was stopped and woke up again can harm nothing.
 """
 
 import http.client
-import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.engines import Engine
+from tests.support.pairs import DATA, LENGTH, Pair, create, offset, pair_of_servers, patch
 from tests.support.process import ServerProcess
-from tests.support.tus import Bucket, TusClient, poll
-from tests.support.wire import Answer
+from tests.support.tus import Bucket, poll
 from tusd_storage.partplan import MIB
-
-LENGTH = 12 * MIB + 7
-DATA = os.urandom(LENGTH)
 
 
 @pytest.fixture
-def siblings(seaweed: Engine, tmp_path: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+def siblings(seaweed: Engine, tmp_path: Path) -> Iterator[Pair]:
     """Two processes of one node: one database, one bucket, one disk."""
-    shared = {
-        "TUSD_S3_PREFIX": seaweed.prefix(),
-        "TUSD_NODE": "a",
-        "TUSD_TMP_DIR": str(tmp_path / "tmp"),
-        "TUSD_LEASE_TTL": "2s",
-    }
-    with (
-        ServerProcess(tmp_path / "one", seaweed, extra_env=shared) as one,
-        ServerProcess(
-            tmp_path / "two", seaweed, database_url=one.database_url, extra_env=shared
-        ) as two,
-    ):
-        yield one, two
-
-
-def create(server: ServerProcess) -> str:
-    """The path of a new upload: the same on both servers."""
-    return urlsplit(TusClient(server.uploads_url).create(LENGTH)).path
-
-
-def patch(server: ServerProcess, path: str, start: int, end: int) -> Answer:
-    return TusClient(server.uploads_url).patch(path, start, DATA[start:end])
-
-
-def offset(server: ServerProcess, path: str) -> int:
-    return TusClient(server.uploads_url).offset(path)
+    shared = {"TUSD_NODE": "a", "TUSD_TMP_DIR": str(tmp_path / "tmp"), "TUSD_LEASE_TTL": "2s"}
+    with pair_of_servers(tmp_path, seaweed, shared, shared) as made:
+        yield made
 
 
 def begin(server: ServerProcess, path: str, start: int, sent: int) -> socket.socket:
@@ -80,7 +52,7 @@ def status_of(connection: socket.socket) -> int:
 
 @pytest.mark.parametrize("where", ["the same process", "another process"])
 def test_a_newer_request_takes_over_from_a_stalled_one(
-    siblings: tuple[ServerProcess, ServerProcess], seaweed: Engine, where: str
+    siblings: Pair, seaweed: Engine, where: str
 ) -> None:
     one, two = siblings
     taker = one if where == "the same process" else two
@@ -96,9 +68,7 @@ def test_a_newer_request_takes_over_from_a_stalled_one(
     assert content(path, one, seaweed) == DATA
 
 
-def test_a_process_that_hung_past_its_lease_cannot_write(
-    siblings: tuple[ServerProcess, ServerProcess], seaweed: Engine
-) -> None:
+def test_a_process_that_hung_past_its_lease_cannot_write(siblings: Pair, seaweed: Engine) -> None:
     one, two = siblings
     path = create(one)
     assert patch(one, path, 0, 1 * MIB).status == 204
@@ -119,9 +89,7 @@ def test_a_process_that_hung_past_its_lease_cannot_write(
     assert content(path, one, seaweed) == DATA
 
 
-def test_a_killed_process_gives_way_at_once(
-    siblings: tuple[ServerProcess, ServerProcess], seaweed: Engine
-) -> None:
+def test_a_killed_process_gives_way_at_once(siblings: Pair, seaweed: Engine) -> None:
     one, two = siblings
     path = create(one)
     assert patch(one, path, 0, 6 * MIB).status == 204

@@ -192,7 +192,7 @@ async def test_a_lease_that_is_lost_in_the_body_is_told_as_such(here: Node, chec
     writing = asyncio.create_task(here.patch(upload, 0, data, body=body, **headers))
     while not body.given:
         await asyncio.sleep(0)
-    here.leases.interrupt_all(Interruption.LOST)
+    here.leases._held[upload.id].interrupt(Interruption.LOST)
     with pytest.raises(LeaseLost):
         await writing
     assert await here.offset(upload) == 0

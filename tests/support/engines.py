@@ -37,7 +37,6 @@ class Engine:
     ca_file: Path | None = None
     old_etag_is_refused: bool = True
     """Completing with the ETag of a part that was replaced since."""
-    lists_multipart_prefix: bool = True
 
     def session(self) -> boto3.Session:
         """A boto3 session with the engine's credentials, made once: it reads megabytes of JSON."""
