@@ -1,7 +1,7 @@
 """What runs beside the uploads of a process: the reaper on its schedule, the job worker, and the
 sign of life of its node.
 
-Owns their wiring and their life. Knows ports, no adapter: `app` hands those in.
+Owns their wiring and their life. Knows ports, no adapter: `services` hands those in.
 """
 
 import asyncio

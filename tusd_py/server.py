@@ -118,7 +118,7 @@ def shared_metrics(settings: Settings) -> Iterator[None]:
 
 def create_application() -> Starlette:
     """What uvicorn calls in each serving process, inside its event loop."""
-    from tusd_py.app import create_app  # the composition root is not needed by the supervisor
+    from tusd_py.app import create_app  # the supervisor needs none of it
 
     settings = Settings.model_validate_json(os.environ[SETTINGS_VARIABLE])
     logs.configure(style=settings.log_format, level=settings.log_level)
