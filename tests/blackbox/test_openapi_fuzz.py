@@ -29,6 +29,8 @@ CHECKS = (
     "allow_header_conformance",
     "unsupported_method",
     "missing_required_header",
+    "negative_data_rejection",
+    "ensure_resource_availability",
 )
 
 
@@ -53,7 +55,7 @@ def schemathesis(site: Site, folder: Path, *options: str, config: str = "") -> N
     file.write_text(config)
     command = [Path(sys.executable).with_name("schemathesis"), "--config-file", file, "run"]
     command += [f"{site.server.url}/openapi.json", "--checks", ",".join(CHECKS)]
-    command += ["--seed", SEED, "--max-examples", EXAMPLES, "--phases", "coverage,fuzzing"]
+    command += ["--seed", SEED, "--max-examples", EXAMPLES]
     command += ["--no-color", "--request-timeout", "20", "--continue-on-failure", *options]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, timeout=3600
@@ -63,11 +65,12 @@ def schemathesis(site: Site, folder: Path, *options: str, config: str = "") -> N
 
 
 def test_anything_about_sessions(api: Site, tmp_path: Path) -> None:
-    schemathesis(api, tmp_path)
+    """One request after another, also on what the ones before have made."""
+    schemathesis(api, tmp_path, "--phases", "coverage,fuzzing,stateful")
 
 
 @pytest.mark.parametrize("strategy", ["presigned_put", "multipart", "resumable"])
 def test_anything_about_a_session_that_is_there(api: Site, tmp_path: Path, strategy: str) -> None:
     known = f'[parameters]\nsession_id = "{created(api, strategy)}"\n'
     one = ("--include-path-regex", "/sessions/", "--exclude-method", "DELETE")
-    schemathesis(api, tmp_path, *one, config=known)
+    schemathesis(api, tmp_path, *one, "--phases", "coverage,fuzzing", config=known)
