@@ -159,7 +159,12 @@ def operator_routes(services: Services) -> list[BaseRoute]:
     if not settings.operator_page:
         return []
     gate = Gate(settings.operator_token, is_open=settings.operator_open)
-    return operator_page.routes(services.operator, gate)
+    if not settings.operator_open:
+        return operator_page.routes(services.operator, gate)
+    from tusd_py.demo import recorded  # who is on this machine may have been started by `dev`
+
+    command = recorded.listing_command_without_paths(settings)
+    return operator_page.routes(services.operator, gate, command=command)
 
 
 def demo_routes(settings: Settings) -> list[BaseRoute]:

@@ -38,6 +38,11 @@ INTERRUPTED = 130
 OPERATIONS = ("reap", "work", "jobs", "uploads", "doctor", "sign", "import_tusd")
 """Commands for operators: the modules of `tusd_py.commands`."""
 
+_SETTINGS_TOO = (
+    "It takes every setting as a flag as well, as in --data-dir FOLDER, and needs those of its "
+    "server: `tusd-py serve --help` lists them. Beside `tusd-py dev` it finds them by itself."
+)
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -78,33 +83,36 @@ def build_parser() -> argparse.ArgumentParser:
         ("migrate", migrate, "Bring the database to the schema of this version."),
         ("settings", show_settings, "Print the settings that are in effect, and where from."),
     ):
-        sub = _add_command(commands, name, text)
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            usage=f"tusd-py {name} [--config FILE] [--FLAG VALUE ...]",
+            allow_abbrev=False,
+        )
         sub.set_defaults(command=command)
         _add_flags(sub)
     for name in OPERATIONS:
         operation = import_module(f"tusd_py.commands.{name}")
-        sub = _add_command(commands, name.replace("_", "-"), operation.TEXT)
+        sub = commands.add_parser(
+            name.replace("_", "-"),
+            help=operation.TEXT,
+            description=operation.TEXT,
+            epilog=_SETTINGS_TOO,
+            allow_abbrev=False,
+        )
         operation.add_arguments(sub)
         own = [action.dest for action in sub._actions if action.dest != "help"]
         sub.set_defaults(command=partial(_operate, operation.run), own=own)
-        _add_flags(sub)
+        _add_flags(sub, told=False)
     return parser
 
 
-def _add_command(
-    commands: "argparse._SubParsersAction[_Parser]", name: str, text: str
-) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=text,
-        description=text,
-        usage=f"tusd-py {name} [--config FILE] [--FLAG VALUE ...]",
-        allow_abbrev=False,
-    )
-
-
 def _operate(operation: Callable[..., int], loaded: Loaded, **own: Any) -> int:
-    return operation(loaded.settings, **own)
+    from tusd_py.demo import recorded
+
+    with recorded.used(loaded) as settings:
+        return operation(settings, **own)
 
 
 def serve(loaded: Loaded) -> int:
@@ -186,7 +194,8 @@ def is_size(field: FieldInfo) -> bool:
     return any(isinstance(kind, BeforeValidator) and kind.func is parse_size for kind in kinds)
 
 
-def _add_flags(parser: argparse.ArgumentParser) -> None:
+def _add_flags(parser: argparse.ArgumentParser, *, told: bool = True) -> None:
+    """A flag for every setting; unless `told`, help is silent about them."""
     parser.add_argument(
         "--config",
         type=Path,
@@ -196,10 +205,10 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     for title, names in SECTIONS.items():
         group = parser.add_argument_group(title)
         for name in names:
-            _add_flag(group, name, Settings.model_fields[name])
+            _add_flag(group, name, Settings.model_fields[name], told=told)
 
 
-def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> None:
+def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo, *, told: bool) -> None:
     tusd = [other for other, ours in TUSD_NAMES.items() if ours == name]
     flags = [f"--{spelled.replace('_', '-')}" for spelled in (name, *tusd)]
     text = " ".join((field.description or "").split()).replace("%", "%%")
@@ -215,11 +224,15 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> No
             dest=name,
             action=argparse.BooleanOptionalAction,
             default=argparse.SUPPRESS,
-            help=text,
+            help=text if told else argparse.SUPPRESS,
         )
     else:
         group.add_argument(
-            *flags, dest=name, default=argparse.SUPPRESS, metavar=_placeholder(field), help=text
+            *flags,
+            dest=name,
+            default=argparse.SUPPRESS,
+            metavar=_placeholder(field),
+            help=text if told else argparse.SUPPRESS,
         )
 
 

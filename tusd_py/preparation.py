@@ -8,7 +8,7 @@ from dataclasses import replace
 import structlog
 
 from tusd_py.settings import ENV_PREFIX, Settings, SettingsError, mask_url
-from tusd_storage.errors import AccessDenied, Rejected, StorageError, Unavailable
+from tusd_storage.errors import AccessDenied, Rejected, StorageError, StoreUnresolved, Unavailable
 
 SQLITE = "sqlite"
 
@@ -91,6 +91,12 @@ async def check_bucket(settings: Settings) -> None:
             f"The bucket {bucket!r} cannot be used ({error}): create it, or correct "
             f"{ENV_PREFIX}S3_BUCKET, {ENV_PREFIX}S3_ENDPOINT or {ENV_PREFIX}S3_REGION"
         ) from error
+    except StoreUnresolved:
+        structlog.get_logger(__name__).warning(
+            "the host name of the store cannot be resolved: correct s3_endpoint or s3_region, or "
+            "mend the name service; /ready tells when the store answers",
+            bucket=bucket,
+        )
     except Unavailable as error:
         structlog.get_logger(__name__).warning(
             "the store does not answer; /ready tells when it does", bucket=bucket, reason=str(error)

@@ -3,6 +3,7 @@
 StorageError
 ├── Unavailable              try again later; nothing is wrong with the request
 │   ├── StoreUnavailable     the object store: 5xx, throttling, time-out, connection
+│   │   └── StoreUnresolved  its host name is not known, or nobody can be asked
 │   ├── StateUnavailable     the database; the outcome of a write is unknown
 │   │   └── StateOverloaded  too much waits for it already; nothing was tried
 │   └── DiskFull             no room on this node for a tail or spool
@@ -42,6 +43,10 @@ class Unavailable(StorageError):
 
 class StoreUnavailable(Unavailable):
     """The object store did not do it, for now."""
+
+
+class StoreUnresolved(StoreUnavailable):
+    """The host name of the object store cannot be resolved: often it is misspelt."""
 
 
 class StateUnavailable(Unavailable):

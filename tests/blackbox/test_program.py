@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -151,6 +152,20 @@ def test_a_store_that_is_down_is_waited_for(seaweed: Engine, tmp_path: Path) -> 
             server.wait_for_log("the store does not answer")
 
 
+def test_a_store_with_an_unknown_name_has_a_sentence_of_its_own(
+    seaweed: Engine, tmp_path: Path
+) -> None:
+    nowhere = {"TUSD_S3_ENDPOINT": "http://s3.nowhere.invalid:9000"}
+    with ServerProcess(tmp_path, seaweed, extra_env=nowhere, ready_path="/health") as server:
+        server.wait_for_log("the host name of the store cannot be resolved")
+        assert "the store does not answer" not in server.log()
+    doctor = run_program("doctor", extra_env=server.environment, cwd=tmp_path)
+    assert doctor.returncode == 1
+    (line,) = [line for line in doctor.stdout.splitlines() if "store.bucket" in line]
+    assert "The host name of the store cannot be resolved." in line
+    assert "TUSD_S3_ENDPOINT" in doctor.stdout
+
+
 def test_an_old_postgresql_schema_names_the_command(seaweed: Engine, tmp_path: Path) -> None:
     with postgres_server().database() as url:
         server = ServerProcess(tmp_path, seaweed, database_url=url)
@@ -196,6 +211,29 @@ def test_dev_brings_everything_and_leaves_nothing(tmp_path: Path) -> None:
             said += line
         uploads = re.search(r"Uploads +(\S+)", said)
         assert uploads and str(port) in uploads[1]
+        beside = re.search(r"Terminal +(\S.*)", said)
+        assert beside and beside[1].endswith(" uploads ls")
+        command = shlex.split(beside[1])[:-2]
+
+        def run(*arguments: str) -> tuple[int, str, str]:
+            done = subprocess.run(
+                [*command, *arguments],
+                env=program_environment(),
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            return done.returncode, done.stdout, done.stderr
+
+        code, listed, told = run("uploads", "ls")
+        assert (code, listed) == (0, "") and "there are no uploads yet" in told
+        code, listed, told = run("jobs", "list")
+        assert (code, listed) == (0, "") and "there are no jobs" in told
+        assert json.loads(run("jobs", "list", "--json")[1]) == []
+        code, listed, told = run("doctor")
+        assert code == 0, listed + told
         created = ask("POST", uploads[1], TUS | OCTETS | {"Upload-Length": "5"}, b"hello")
         url = urllib.request.urlopen(f"http://localhost:{port}{created['location']}", timeout=20)
         with url as answer:
@@ -204,6 +242,9 @@ def test_dev_brings_everything_and_leaves_nothing(tmp_path: Path) -> None:
             assert "script-src" in page.headers["Content-Security-Policy"] or (
                 "default-src 'self'" in page.headers["Content-Security-Policy"]
             )
+        assert created["location"].rpartition("/")[2][:8] in run("uploads", "ls")[1]
+        with urllib.request.urlopen(f"http://localhost:{port}/operator/", timeout=20) as page:
+            assert " uploads ls</code>" in page.read().decode()
         family = [*children(process.pid)]
         assert family
         process.send_signal(signal.SIGINT)

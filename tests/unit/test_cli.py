@@ -44,6 +44,41 @@ def test_every_setting_is_a_flag_with_its_variable(capsys: pytest.CaptureFixture
         assert f"TUSD_{name.upper()}" in text
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("jobs", "{list,show,retry} [ID ...]"),
+        ("uploads", "{ls,show,cancel} [REF ...]"),
+        ("sign", "[--lifetime LIFETIME]"),
+        ("reap", "[--apply]"),
+    ],
+)
+def test_commands_for_operators_show_their_own_arguments(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, usage: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert exit_of(command, "--help") == 0
+    text = capsys.readouterr().out
+    assert usage in text.partition("\n\n")[0]
+    assert "tusd-py serve --help" in text and "--config FILE" in text
+    assert "--shutdown-timeout" not in text
+
+
+def test_they_take_every_setting_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_of("jobs", "list", "--port", "eighty") == 2
+    assert "--port is 'eighty'" in capsys.readouterr().err
+    assert exit_of("jobs", "list", "--prot", "1") == 2
+    assert "did you mean --port?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["jobs", "uploads"])
+def test_only_the_action_is_missing(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert exit_of(command) == 2
+    told = capsys.readouterr().err
+    assert "required: {" in told
+    assert "ID" not in told and "REF" not in told
+
+
 def test_settings_prints_a_file_that_gives_the_same_settings(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -151,6 +186,7 @@ def test_the_block_says_where_to_go_and_how_to_stop() -> None:
     text = dev.block(settings)
     assert "http://localhost:9999/\n" in text
     assert "http://localhost:9999/files/" in text
+    assert " uploads ls\n" in text
     assert "Ctrl-C" in text
 
 

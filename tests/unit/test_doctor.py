@@ -20,6 +20,7 @@ from tusd_storage.errors import (
     StorageError,
     StoreRefused,
     StoreUnavailable,
+    StoreUnresolved,
 )
 from tusd_storage.records import Body, ObjectInfo, ObjectSpec
 from tusd_storage.s3.inspection import shortest
@@ -107,6 +108,7 @@ async def test_a_good_store() -> None:
     [
         (AccessDenied("403"), "the right s3:"),
         (StoreUnavailable("503"), "TUSD_S3_ENDPOINT"),
+        (StoreUnresolved("no such name"), "name service"),
         (StoreRefused("NotImplemented", "501"), "supports"),
     ],
 )

@@ -1,6 +1,7 @@
 """Every answer and exception has its place in the taxonomy, and no message gives anything away."""
 
 import http.client
+import socket
 import ssl
 from typing import Any
 
@@ -31,11 +32,19 @@ from tusd_storage.errors import (
     StorageError,
     StoreRefused,
     StoreUnavailable,
+    StoreUnresolved,
 )
 from tusd_storage.s3 import faults
 from tusd_storage.s3.faults import Throttled
 
 URL = "https://bucket.s3.example/key?X-Amz-Signature=abc"
+
+
+def unresolved() -> Exception:
+    """What urllib3 raises for a name that nobody knows."""
+    error = Exception(URL)
+    error.__cause__ = socket.gaierror(socket.EAI_NONAME, URL)
+    return error
 
 
 @pytest.mark.parametrize(
@@ -91,6 +100,10 @@ def test_answers(operation: str, status: int, code: str, expected: type[StorageE
     ("error", "expected"),
     [
         (EndpointConnectionError(endpoint_url=URL), StoreUnavailable),
+        (EndpointConnectionError(endpoint_url=URL, error=socket.gaierror(URL)), StoreUnresolved),
+        (EndpointConnectionError(endpoint_url=URL, error=unresolved()), StoreUnresolved),
+        (EndpointConnectionError(endpoint_url=URL, error=OSError(URL)), StoreUnavailable),
+        (socket.gaierror(socket.EAI_NONAME, URL), StoreUnresolved),
         (ConnectTimeoutError(endpoint_url=URL), StoreUnavailable),
         (ReadTimeoutError(endpoint_url=URL), StoreUnavailable),
         (ProxyConnectionError(proxy_url=URL), StoreUnavailable),

@@ -29,10 +29,12 @@ PAGE = 200
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
-    parser.add_argument("action", choices=("list", "show", "retry"), help="What to do.")
-    parser.add_argument("job", nargs="*", metavar="ID", help="The jobs to show or to try again.")
     parser.add_argument(
-        "--state", choices=[state.value for state in JobState], help="List only these."
+        "action", choices=("list", "show", "retry"), metavar="{list,show,retry}", help="What to do."
+    )
+    parser.add_argument("job", nargs="*", default=[], metavar="ID", help="show, retry: which jobs.")
+    parser.add_argument(
+        "--state", choices=[state.value for state in JobState], help="list: only these."
     )
     parser.add_argument("--json", action="store_true", help="Print JSON.")
 
@@ -79,8 +81,12 @@ async def _list(running: "Services", state: str | None, *, as_json: bool) -> Non
     if as_json:
         print_json([asdict(job) async for job in _all(running, state)])
         return
+    found = False
     async for job in _all(running, state):
+        found = True
         _print(job)
+    if not found:
+        complain("there are no jobs" if state is None else f"there are no {state} jobs")
 
 
 async def _all(running: "Services", state: str | None) -> AsyncIterator[Job]:

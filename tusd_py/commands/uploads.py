@@ -38,12 +38,15 @@ _WIDTHS = (30, 11, 5, 9, 14, 12, 20, 0)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
-    parser.add_argument("action", choices=("ls", "show", "cancel"), help="What to do.")
+    parser.add_argument(
+        "action", choices=("ls", "show", "cancel"), metavar="{ls,show,cancel}", help="What to do."
+    )
     parser.add_argument(
         "upload",
         nargs="*",
+        default=[],
         metavar="REF",
-        help="Uploads: a ref from the list, or an id; to show one, its start will do.",
+        help="show, cancel: a ref from the list, or an id; to show one, its start will do.",
     )
     states = [state.value for state in SessionState]
     parser.add_argument("--state", choices=states, help="ls: only those in this state.")
@@ -92,6 +95,9 @@ async def _list(running: "Services", wanted: dict[str, Any], *, as_json: bool) -
         return
     if found:
         _print_row(_COLUMNS)
+    else:
+        chosen = any(wanted[name] for name in ("state", "owner", "made_on", "stuck", "after"))
+        complain("no upload is like that" if chosen else "there are no uploads yet")
     for view in found:
         _print_row(_cells(view))
     if page.next is not None:

@@ -4,18 +4,18 @@ Owns the settings of that arrangement and the block that is printed. Knows the e
 serving is `tusd_py.server`'s.
 """
 
-import os
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from errno import EADDRINUSE
 from importlib.resources import files
 
 from tusd_py import server
+from tusd_py.demo import recorded
 from tusd_py.demo.engine import EmbeddedS3, EngineError
 from tusd_py.settings import Settings, SettingsError
 from tusd_py.settings.sources import Loaded
@@ -82,13 +82,13 @@ def run(settings: Settings) -> int:
     _treat_hangup_as_stop()
     print("Starting ...", flush=True)
     try:
-        engine = EmbeddedS3.start(settings.data_dir / "s3", bucket=settings.s3_bucket)
+        engine = EmbeddedS3.start(settings.data_dir / recorded.STORE, bucket=settings.s3_bucket)
         if settings.direct_uploads and settings.cors_origins:
             engine.put_cors(settings.s3_bucket, settings.cors_origins)
     except EngineError as error:
         raise SettingsError(str(error)) from error
     try:
-        with _credentials(engine):
+        with recorded.only_keys(engine.access_key, engine.secret_key):
             complete = settings.model_copy(
                 update={
                     "s3_endpoint": engine.endpoint,
@@ -96,6 +96,7 @@ def run(settings: Settings) -> int:
                     "s3_addressing_style": "path",
                 }
             )
+            recorded.record(complete)
             announcing = threading.Thread(target=announce, args=(complete,), daemon=True)
             announcing.start()
             return server.run(complete)
@@ -124,6 +125,7 @@ def block(settings: Settings) -> str:
         ("Uploads", f"{root}{settings.base_path}"),
         ("Bucket", f"{settings.s3_bucket} at {settings.s3_endpoint} (embedded, keys in data_dir)"),
         ("Data", str(settings.data_dir.resolve())),
+        ("Terminal", recorded.listing_command(settings)),
         ("Stop", "Ctrl-C"),
     ]
     if not has_built_page():
@@ -143,26 +145,6 @@ def _reachable(host: str) -> str:
     if host in {"0.0.0.0", "::", "127.0.0.1", "::1"}:  # noqa: S104 - compared, not bound
         return "localhost"
     return f"[{host}]" if ":" in host else host
-
-
-@contextmanager
-def _credentials(engine: EmbeddedS3) -> Iterator[None]:
-    """The engine's keys, in this process' environment only, and no profile beside them."""
-    before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    for name in before:
-        del os.environ[name]
-    os.environ |= {
-        "AWS_ACCESS_KEY_ID": engine.access_key,
-        "AWS_SECRET_ACCESS_KEY": engine.secret_key,
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }
-    try:
-        yield
-    finally:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            del os.environ[name]
-        os.environ |= before
 
 
 def _treat_hangup_as_stop() -> None:

@@ -10,7 +10,14 @@ from contextlib import aclosing, suppress
 from typing import TypeVar
 
 from tusd_py.doctor.findings import Finding, broken, ok, skipped, warning
-from tusd_storage.errors import AccessDenied, ChecksumRejected, Rejected, StorageError, Unavailable
+from tusd_storage.errors import (
+    AccessDenied,
+    ChecksumRejected,
+    Rejected,
+    StorageError,
+    StoreUnresolved,
+    Unavailable,
+)
 from tusd_storage.partplan import MIN_PART_SIZE
 from tusd_storage.ports import ObjectStore
 from tusd_storage.records import Body, ObjectSpec
@@ -20,6 +27,7 @@ T = TypeVar("T")
 
 LAST = b"the last part may be short"
 _REACH = "Start the store, or correct TUSD_S3_ENDPOINT."
+_RESOLVE = "Correct TUSD_S3_ENDPOINT or TUSD_S3_REGION, or the name service of this machine."
 _CHECKSUM = "Set TUSD_S3_CHECKSUM to another value: md5 for older stores."
 
 
@@ -81,6 +89,9 @@ class StoreExamination:
         except AccessDenied as error:
             mend = f"Give the credentials the right {right} on the bucket {self._bucket}."
             self.findings.append(broken(name, f"The store refuses it: {error}.", mend))
+        except StoreUnresolved:
+            what = "The host name of the store cannot be resolved."
+            self.findings.append(broken(name, what, _RESOLVE))
         except Unavailable as error:
             self.findings.append(broken(name, f"The store did not do it: {error}.", _REACH))
         except StorageError as error:

@@ -109,6 +109,7 @@ TABLE: dict[type[Exception], Failure] = {
     storage.AlreadyExists: Failure(409, "upload_exists", "its id or its object key is taken"),
     # What stands behind the server
     storage.StoreUnavailable: Failure(503, "store_unavailable", _AGAIN, retry=True),
+    storage.StoreUnresolved: Failure(503, "store_unavailable", _AGAIN, retry=True),
     storage.StateUnavailable: Failure(503, "state_unavailable", _AGAIN, retry=True),
     storage.StateOverloaded: Failure(503, "state_overloaded", _AGAIN, retry=True),
     storage.DiskFull: Failure(507, "disk_full", _AGAIN, retry=True),

@@ -5,6 +5,7 @@ may see it is decided in `operator_gate`.
 """
 
 import time
+from html import escape
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,8 @@ from tusd_storage.records import JobState, SessionState
 log = structlog.get_logger(__name__)
 
 PATH = "/operator"
+LISTING_COMMAND = "tusd-py uploads ls"
+"""In the page; replaced where another is known to work as it stands."""
 WEB = Path(package.__file__).parent / "web"
 MAX_FORM_SIZE = 4096
 MAX_FIELDS = 10
@@ -58,9 +61,9 @@ def is_operator(path: str) -> bool:
     return path == PATH or path.startswith(f"{PATH}/")
 
 
-def routes(operator: Operator, gate: Gate) -> list[BaseRoute]:
-    """The routes; they work under any `root_path`."""
-    page, api = OperatorPage(gate), OperatorApi(operator)
+def routes(operator: Operator, gate: Gate, *, command: str = LISTING_COMMAND) -> list[BaseRoute]:
+    """The routes; they work under any `root_path`. `command` lists the same in a terminal."""
+    page, api = OperatorPage(gate, command), OperatorApi(operator)
     closed = Cors(())
     guarded: list[tuple[str, dict[str, Handler]]] = [
         ("/snapshot", {"GET": api.snapshot}),
@@ -103,9 +106,11 @@ def _guarded(gate: Gate, handler: Handler) -> Handler:
 class OperatorPage:
     """The page, its files, and signing in."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, command: str) -> None:
         self._gate = gate
         self._files = files_in(WEB)
+        text = self._files["operator.html"].content
+        self._page = text.replace(LISTING_COMMAND.encode(), escape(command).encode())
         self._logged_at = -REFUSALS_LOGGED_EVERY_S
 
     async def enter(self, _: Request) -> Response:
@@ -117,7 +122,7 @@ class OperatorPage:
         proof = self._gate.proof(request)
         if proof is None:
             return RedirectResponse("login", 303)
-        content = self._files["operator.html"].content
+        content = self._page
         if proof is Proof.COOKIE:
             content = content.replace(_SIGN_OUT + b" hidden", _SIGN_OUT)
         return Response(content, headers=HEADERS, media_type=MEDIA_TYPES[".html"])

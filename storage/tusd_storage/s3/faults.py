@@ -6,6 +6,7 @@ messages contain those, so none is passed on.
 
 import http.client
 import re
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from tusd_storage.errors import (
     StorageError,
     StoreRefused,
     StoreUnavailable,
+    StoreUnresolved,
 )
 
 
@@ -164,6 +166,8 @@ def from_exception(operation: str, error: Exception) -> StorageError:
         return AccessDenied(f"{operation}: no credentials for the store were found")
     if isinstance(error, ParamValidationError):
         return StoreRefused("InvalidArgument", f"{operation}: not something S3 can take")
+    if _unresolved(error):
+        return StoreUnresolved(f"{operation}: the host name of the store cannot be resolved")
     if _untrusted(error):
         return StoreRefused("CertificateUntrusted", f"{operation}: the store's TLS certificate")
     if isinstance(error, BotoCoreError) and not isinstance(error, _NO_ANSWER):
@@ -187,6 +191,13 @@ def outcome(error: StorageError) -> str:
     if isinstance(error, NoSuchUpload | NoSuchObject):
         return "missing"
     return "unavailable" if isinstance(error, StoreUnavailable) else "rejected"
+
+
+def _unresolved(error: Exception) -> bool:
+    """botocore hides the reason in an argument, urllib3 in the cause."""
+    inner = error.kwargs.get("error", error) if isinstance(error, BotoCoreError) else error
+    seen = (inner, getattr(inner, "__cause__", None), getattr(inner, "__context__", None))
+    return any(isinstance(one, socket.gaierror) for one in seen)
 
 
 def _untrusted(error: Exception) -> bool:
