@@ -150,6 +150,7 @@ def direct_routes(services: Services) -> list[BaseRoute]:
         cors=services.cors,
         authorize=services.authorize,
         before_end=None if services.tus_hooks is None else services.tus_hooks.before_end,
+        check_room=services.sessions.check_room,
     )
 
 

@@ -210,6 +210,7 @@ class Services:
             profiles=self.direct.profiles,
             interval=self.settings.progress_hooks_interval,
             now=utc_now,
+            check_room=self.sessions.check_room,
         )
 
     def _direct_ports(self, told: TellingSessions) -> Ports:

@@ -33,9 +33,12 @@ class TusHooks:
         profiles: Profiles,
         interval: timedelta,
         now: Callable[[], datetime],
+        check_room: Callable[[], None],
     ) -> None:
+        """`check_room` raises what would refuse any creation: then no hook is asked about it."""
         self._hooks = hooks
         self._engine = engine
+        self._check_room = check_room
         self._uploads = Uploads(hooks, engine.config, profiles)
         self._progress = Progress(hooks, engine, interval_s=interval.total_seconds())
         self.final = FinalAnswers(hooks, answers, now)
@@ -52,10 +55,11 @@ class TusHooks:
     ) -> tuple[UploadSession, HttpResponse | None]:
         """As the engine's; with what `pre-create` wants its creator to be told.
 
-        Raises: UploadRejected, UploadStopped, HookFailed, and as the engine's.
+        Raises: UploadRejected, UploadStopped, HookFailed, StateOverloaded, and as the engine's.
         """
         place, said = ANYWHERE, None
         if self._hooks.wants(HookType.PRE_CREATE):
+            self._check_room()
             length = await self._engine.length_of(request, owner=owner)
             approval = await self._uploads.before_create(
                 request, length=length, owner=owner, profile=profile

@@ -11,7 +11,7 @@ from tusd_py.http.companion import Companion
 from tusd_py.http.cors import Cors
 from tusd_py.http.locations import Locations
 from tusd_py.http.openapi import OpenApi
-from tusd_py.http.session_guard import BeforeEnd, SessionGuard
+from tusd_py.http.session_guard import BeforeEnd, CheckRoom, SessionGuard
 from tusd_storage.ports import ObjectStore
 
 PREFIXES = (sessions.PATH, companion.PATH, openapi.PATH)
@@ -27,9 +27,10 @@ def routes(
     cors: Cors,
     authorize: Authorize | None,
     before_end: BeforeEnd | None = None,
+    check_room: CheckRoom | None = None,
 ) -> list[BaseRoute]:
     """The routes, to be placed beside the application's own."""
-    guard = SessionGuard(broker, authorize, before_end)
+    guard = SessionGuard(broker, authorize, before_end, check_room)
     uppy = Companion(broker, guard, objects=objects, profile=companion_profile, cors=cors)
     return [
         *SessionsApi(broker, guard, locations=locations, cors=cors).routes(),

@@ -14,20 +14,32 @@ from tusd_storage.records import UploadSession
 
 BeforeEnd = Callable[[UploadSession], Awaitable[None]]
 """Asked before a session is ended for a client."""
+CheckRoom = Callable[[], None]
+"""Raises what would refuse any new session now, before its body is read and the store is asked."""
 
 
 class SessionGuard:
     """The one way from a request to a session."""
 
     def __init__(
-        self, broker: Broker, authorize: Authorize | None, before_end: BeforeEnd | None = None
+        self,
+        broker: Broker,
+        authorize: Authorize | None,
+        before_end: BeforeEnd | None = None,
+        check_room: CheckRoom | None = None,
     ) -> None:
         self._broker = broker
         self._authorize = authorize
         self._before_end = before_end
+        self._check_room = check_room
 
     async def may_create(self, request: Request) -> Grant:
-        """What may be created, and whose it is. Raises: Unauthorized, Forbidden."""
+        """What may be created, and whose it is.
+
+        Raises: Unauthorized, Forbidden, and what would refuse any creation now.
+        """
+        if self._check_room is not None:
+            self._check_room()
         grant = await auth.check(self._authorize, request, Action.CREATE, None)
         if grant.creation_key is not None:
             raise Forbidden("this creates one upload by tus, no session")

@@ -172,6 +172,12 @@ class Threads:
                 self._queue(call)
         return True
 
+    def check_room(self) -> None:
+        """Raises: StateOverloaded when a call that may be refused would be."""
+        with self._lock:
+            if self._backlog:
+                self._patience.check(len(self._backlog), self._backlog[0].queued_at)
+
     def _queue(self, call: Call[Any]) -> None:
         if call.refusable and self._backlog:
             self._patience.check(len(self._backlog), self._backlog[0].queued_at)

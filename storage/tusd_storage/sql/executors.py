@@ -44,6 +44,13 @@ class Executor(Protocol):
         """Several changing statements: all happen or none."""
         ...
 
+    def check_room(self) -> None:
+        """Whether a refusable write would be taken now. Costs next to nothing.
+
+        Raises: StateOverloaded.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Work under way finishes first; later calls raise StateUnavailable."""
         ...

@@ -100,6 +100,9 @@ class PostgresExecutor:
     async def transaction(self, work: Callable[[Connection], T], *, refusable: bool = False) -> T:
         return await self._run(work, atomic=True, refusable=refusable)
 
+    def check_room(self) -> None:
+        self._threads.check_room()
+
     async def aclose(self) -> None:
         await join(self._threads.close())
         self._engine.dispose()

@@ -190,6 +190,13 @@ class SqlSessions:
             lambda connection: connection.execute("SELECT 1").fetchone(), refusable=True
         )
 
+    def check_room(self) -> None:
+        """Whether a session could be created now; before anybody else is asked about it.
+
+        Raises: StateOverloaded.
+        """
+        self._executor.check_room()
+
     async def aclose(self) -> None:
         await self._executor.aclose()
 

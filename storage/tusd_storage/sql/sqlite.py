@@ -167,8 +167,7 @@ class SqliteExecutor:
         self, work: Callable[[Connection], T], *, flush: bool = True, refusable: bool = False
     ) -> T:
         if refusable:
-            waiting = self._queue.qsize() + len(self._pending)
-            self._patience.check(waiting, self._standing_since)
+            self.check_room()
         future = asyncio.get_running_loop().create_future()
         call: Call[T] = Call(work, future, False, flush, refusable, monotonic())
         with self._lock:
@@ -182,6 +181,9 @@ class SqliteExecutor:
 
     async def transaction(self, work: Callable[[Connection], T], *, refusable: bool = False) -> T:
         return await self.write(work, refusable=refusable)
+
+    def check_room(self) -> None:
+        self._patience.check(self._queue.qsize() + len(self._pending), self._standing_since)
 
     async def aclose(self) -> None:
         with self._lock:
