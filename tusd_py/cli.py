@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import difflib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -35,6 +36,7 @@ from tusd_py.units import parse_size, show_duration, show_size
 
 REFUSED = 2
 INTERRUPTED = 130
+PIPE_CLOSED = 141
 OPERATIONS = ("reap", "work", "jobs", "uploads", "doctor", "sign", "import_tusd")
 """Commands for operators: the modules of `tusd_py.commands`."""
 
@@ -45,6 +47,12 @@ _SETTINGS_TOO = (
 
 
 class _Parser(argparse.ArgumentParser):
+    def _parse_optional(self, arg_string: str) -> Any:
+        # Ids of jobs and sessions may begin with a dash; every flag but -h begins with two.
+        if arg_string[:1] == "-" and arg_string[:2] != "--" and arg_string != "-h":
+            return None
+        return super()._parse_optional(arg_string)
+
     def error(self, message: str) -> NoReturn:
         flags = [f"--{name.replace('_', '-')}" for name in Settings.model_fields]
         unknown = next((word for word in message.split() if word.startswith("--")), "")
@@ -59,11 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[..., int] = parsed.pop("command")
     own = {name: parsed.pop(name) for name in parsed.pop("own", ())}
     try:
-        return command(_loaded(command, parsed), **own)
+        code = command(_loaded(command, parsed), **own)
+        sys.stdout.flush()
+        return code
     except SettingsError as error:
         return refuse(*error.problems)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has enough, as `head` has. What is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -235,6 +235,7 @@ async def test_a_finished_upload_cannot_be_cancelled(it: Served) -> None:
     session_id = await upload(client, 5, b"hello")
     answer = await client.post(f"/operator/api/uploads/{ref(session_id)}/cancel", headers=BEARER)
     assert (answer.status_code, answer.json()["code"]) == (409, "invalid_transition")
+    assert session_id not in answer.text and ref(session_id) in answer.text
     assert (await client.head(f"/files/{session_id}", headers=TUS)).status_code == 200
 
 

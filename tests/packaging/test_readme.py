@@ -3,7 +3,7 @@
 import os
 import re
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -87,8 +87,17 @@ def test_the_tus_js_client_example(server: ServerProcess, bucket: Bucket, tmp_pa
     assert bucket.read(run_tus_js(code, tmp_path)) == DATA
 
 
-def test_the_application_example(seaweed: Engine, tmp_path: Path) -> None:
-    code = README.block("python", "Mount")
+def in_fastapi(code: str) -> str:
+    """The same application, mounted as the text below it says."""
+    (mount,) = README.inline("app.mount(")
+    return f"from fastapi import FastAPI\n{code}\napp = FastAPI()\n{mount}\n"
+
+
+@pytest.mark.parametrize("mounted", [str, in_fastapi], ids=["starlette", "fastapi"])
+def test_the_application_example(
+    mounted: Callable[[str], str], seaweed: Engine, tmp_path: Path
+) -> None:
+    code = mounted(README.block("python", "Mount"))
     with application(tmp_path, seaweed, code, ready_path="/media/ready") as running:
         client = TusClient(f"{running.url}/media/files/")
         assert client.post({"Upload-Length": "5"}).status == 401

@@ -34,6 +34,11 @@ class Page:
         (found,) = [text for text in self.blocks(language) if containing in text]
         return found
 
+    def inline(self, beginning: str) -> list[str]:
+        """The pieces of code in running text that begin so, in order."""
+        found = re.findall(r"(?<!`)`([^`]+)`(?!`)", self.text)
+        return [piece for piece in found if piece.startswith(beginning)]
+
 
 def page(name: str) -> Page:
     """A page of the documentation."""

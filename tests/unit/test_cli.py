@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import socket
+import sys
 import tomllib
 from pathlib import Path
 
@@ -124,6 +125,25 @@ def test_an_unknown_flag_gets_advice(capsys: pytest.CaptureFixture[str]) -> None
     assert exit_of("serve", "--s3-buck", "x") == 2  # no abbreviations: they would break later
     assert exit_of("surf") == 2
     assert exit_of() == 2
+
+
+def test_an_id_may_begin_with_a_dash() -> None:
+    parsed = cli.build_parser().parse_args(["jobs", "show", "-o1Bay_M5FSe4OyU00cPRQ", "--json"])
+    assert (parsed.job, parsed.json) == (["-o1Bay_M5FSe4OyU00cPRQ"], True)
+    assert exit_of("jobs", "-h") == 0
+    assert exit_of("serve", "-p", "9000") == 2
+
+
+@pytest.mark.parametrize("command", ["settings", "migrate"])
+def test_a_reader_that_has_enough_ends_it_quietly(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert exit_of(command) == 141
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_serving_without_a_bucket_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

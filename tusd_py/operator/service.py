@@ -4,7 +4,8 @@ Owns what may be tried again and how. Every change goes through the lease of its
 others do: whoever writes it lets go first, in this process or another.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol as TypingProtocol
 
@@ -126,7 +127,8 @@ class Operator:
         Raises: NoSuchUpload, AmbiguousRef, BrokerError's InvalidTransition and SessionBusy.
         """
         session = await self._named(wanted)
-        done = await self._parts.cancel(session.id)
+        with _nameless(session.id):
+            done = await self._parts.cancel(session.id)
         self._show_soon()
         log.info("operator_cancelled", upload=ref(session.id))
         return done
@@ -140,9 +142,11 @@ class Operator:
         session = await self._named(wanted)
         finish = self._parts.finishers.get(session.protocol)
         if views.may_finish(session) and finish is not None:
-            done = await finish(session)
+            with _nameless(session.id):
+                done = await finish(session)
         elif views.may_clean(session):
-            await self._parts.clean(session)
+            with _nameless(session.id):
+                await self._parts.clean(session)
             done = await self.find(session.id)
         else:
             raise NotRetriable("this upload waits for its client, or has ended")
@@ -178,3 +182,16 @@ class Operator:
     def _show_soon(self) -> None:
         self._camera.look_again()
         self.watcher.refresh()
+
+
+@contextmanager
+def _nameless(session_id: str) -> Iterator[None]:
+    """An id is an address: what these errors say to an operator tells the ref instead."""
+    try:
+        yield
+    except Exception as error:
+        error.args = tuple(
+            part.replace(session_id, ref(session_id)) if isinstance(part, str) else part
+            for part in error.args
+        )
+        raise
