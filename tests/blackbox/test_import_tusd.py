@@ -4,6 +4,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from tusclient.client import TusClient as Tuspy
 
 from tests.support.engines import Engine
 from tests.support.hook_server import HookServer
+from tests.support.pages import page
+from tests.support.pages import run as shown
 from tests.support.process import ServerProcess, program
 from tests.support.tus import TusClient
 from tests.support.tusd import TusdBucket
@@ -189,6 +192,22 @@ def test_the_owner_comes_from_the_metadata_that_is_named(
         token = jwt.encode({"sub": user, "exp": 2**33}, secret, algorithm="HS256")
         answer = client.request("HEAD", url, {"Authorization": f"Bearer {token}"})
         assert answer.status == status
+
+
+def test_the_steps_of_the_page(server: ServerProcess, tusd: TusdBucket) -> None:
+    upload_id = tusd.upload(PARTS, length=len(DATA), rest=REST)
+    block = page("migrating-from-tusd.md").block("sh", "import-tusd")
+    steps, _, last = block.rstrip().rpartition("\n")
+    assert last == "tusd-py serve"
+    steps = steps.replace("my-uploads", server.environment["TUSD_S3_BUCKET"])
+    steps = steps.replace("--object-prefix uploads", f"--object-prefix {tusd.prefix}")
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    said = shown(["sh", "-es"], server.folder, steps, server.environment | path)
+    for taken in ("would take", "taken"):
+        assert f"\n{taken}  {upload_id}  at {OFFSET} of {len(DATA)}\n" in said
+    server.extra_env |= {"TUSD_REAP": "false"}
+    server.start()
+    assert TusClient(server.uploads_url).offset(server.uploads_url + upload_id) == OFFSET
 
 
 def test_the_text_for_people(server: ServerProcess, tusd: TusdBucket) -> None:

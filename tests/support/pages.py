@@ -50,13 +50,15 @@ def readme() -> Page:
     return Page((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
-def run(command: list[str], folder: Path, text: str) -> str:
+def run(
+    command: list[str], folder: Path, text: str, extra_env: Mapping[str, str] | None = None
+) -> str:
     """What a command prints that gets the text on its standard input. Raises: AssertionError."""
     result = subprocess.run(
         command,
         cwd=folder,
         input=text,
-        env=program_environment(),
+        env=program_environment(extra_env),
         capture_output=True,
         text=True,
         timeout=120,
