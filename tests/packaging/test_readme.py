@@ -87,17 +87,22 @@ def test_the_tus_js_client_example(server: ServerProcess, bucket: Bucket, tmp_pa
     assert bucket.read(run_tus_js(code, tmp_path)) == DATA
 
 
+def with_lifespan(code: str) -> str:
+    """The same, begun and ended with the application around it."""
+    return f"{code}\n{README.block('python', 'lifespan')}"
+
+
 def in_fastapi(code: str) -> str:
     """The same application, mounted as the text below it says."""
     (mount,) = README.inline("app.mount(")
     return f"from fastapi import FastAPI\n{code}\napp = FastAPI()\n{mount}\n"
 
 
-@pytest.mark.parametrize("mounted", [str, in_fastapi], ids=["starlette", "fastapi"])
+@pytest.mark.parametrize("mounted", [str, with_lifespan, in_fastapi])
 def test_the_application_example(
     mounted: Callable[[str], str], seaweed: Engine, tmp_path: Path
 ) -> None:
-    code = mounted(README.block("python", "Mount"))
+    code = mounted(README.block("python", "Unauthorized"))
     with application(tmp_path, seaweed, code, ready_path="/media/ready") as running:
         client = TusClient(f"{running.url}/media/files/")
         assert client.post({"Upload-Length": "5"}).status == 401
