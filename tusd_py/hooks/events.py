@@ -33,10 +33,6 @@ class HookType(StrEnum):
     """Ours: what arrived was checked and is not."""
 
 
-BLOCKING = frozenset({HookType.PRE_CREATE, HookType.PRE_FINISH, HookType.PRE_TERMINATE})
-"""The request waits for their answer."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadInfo:
     """tusd's `FileInfo`."""
