@@ -137,6 +137,79 @@ async def test_equal_parts_where_the_store_wants_them(sessions: SqlStore, tmp_pa
         assert {part.size for part in parts[:-1]} == {5 * MIB}
 
 
+class StopsTakingParts(MemoryStore):
+    """A store that takes only so many parts more."""
+
+    parts_left = 1_000_000
+
+    async def _called(self, method: str, bucket: str) -> None:
+        await super()._called(method, bucket)
+        if method in {"upload_part", "copy_part"}:
+            self.parts_left -= 1
+            if self.parts_left < 0:
+                raise StoreUnavailable("down")
+
+
+async def half_copied(
+    sessions: SqlStore, store: StopsTakingParts, here: Node, pieces: list[bytes], parts: int
+) -> UploadSession:
+    """A final upload that has at most `parts` of its parts, and at least one."""
+    partials = [await partial(here, piece) for piece in pieces]
+    store.parts_left = parts
+    with pytest.raises(StoreUnavailable):
+        await final(here, *partials)
+    store.parts_left = 1_000_000
+    (left,) = [row for row in await sessions.list_sessions(limit=100) if row.concat]
+    assert 0 < left.parts_count <= parts and left.offset == left.parts_size > 0
+    return left
+
+
+FEW, EQUAL = StoreLimits(), StoreLimits(equal_parts=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        pytest.param(FEW, EQUAL, id="few, then equal"),
+        pytest.param(EQUAL, FEW, id="equal, then few"),
+        pytest.param(EQUAL, StoreLimits(equal_parts=True, part_size=8 * MIB), id="another size"),
+        pytest.param(FEW, StoreLimits(max_part_size=6 * MIB), id="smaller parts"),
+    ],
+)
+@pytest.mark.parametrize("parts", [1, 2, 3])
+async def test_a_half_copied_final_upload_goes_on_under_other_settings(
+    sessions: SqlStore, tmp_path: Path, before: StoreLimits, now: StoreLimits, parts: int
+) -> None:
+    """It was completed with some bytes twice and others never, or was stuck for good."""
+    store = StopsTakingParts()
+    pieces = [os.urandom(7 * MIB) for _ in range(5)]
+    async with node(sessions, store, tmp_path / "a", limits=before) as here:
+        left = await half_copied(sessions, store, here, pieces, parts)
+    async with node(sessions, store, tmp_path / "b", limits=now) as here:
+        done = await here.engine.status(left)
+        assert done.state is SessionState.COMPLETED
+        assert await here.content(done) == b"".join(pieces)
+        assert done.crc32 == zlib.crc32(b"".join(pieces))
+
+
+async def test_a_half_copied_final_upload_that_cannot_go_on_fails(
+    sessions: SqlStore, tmp_path: Path
+) -> None:
+    store = StopsTakingParts()
+    pieces = [os.urandom(size) for size in (6 * MIB, 7 * MIB, 8 * MIB)]
+    async with node(sessions, store, tmp_path / "a") as here:
+        left = await half_copied(sessions, store, here, pieces, 2)
+    async with node(sessions, store, tmp_path / "b", limits=EQUAL) as here:
+        with pytest.raises(UploadGone):
+            await here.engine.status(left)
+        row = await here.engine.find(left.id)
+        assert (row.state, row.failure) == (SessionState.FAILED, "copy_plan_changed")
+        assert row.cleanup_reason == "copy_plan_changed"  # the reaper aborts what was copied
+        partials = [await here.engine.find(name) for name in row.concat]
+        again = await final(here, *partials)
+        assert await here.content(again) == b"".join(pieces)
+
+
 async def test_the_checksum_of_the_whole_is_composed(faulty: Node) -> None:
     pieces = [os.urandom(size) for size in (3 * MIB, 12 * MIB, 17)]
     done = await final(faulty, *[await partial(faulty, piece) for piece in pieces])

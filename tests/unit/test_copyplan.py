@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from tusd_storage.copyplan import COPY_SIZE, PlannedPart, plan_copy
+from tusd_storage.copyplan import COPY_SIZE, PlanChanged, PlannedPart, plan_copy
 from tusd_storage.partplan import (
     GIB,
     MIB,
@@ -33,9 +33,13 @@ limits = st.builds(
 )
 
 
-def check_coverage(sizes: list[int], parts: list[PlannedPart]) -> None:
-    assert [part.number for part in parts] == list(range(1, len(parts) + 1))
-    at = [0] * len(sizes)
+def check_coverage(sizes: list[int], parts: list[PlannedPart], done: list[int]) -> None:
+    assert [part.number for part in parts] == list(range(len(done) + 1, len(done) + len(parts) + 1))
+    at = []
+    skipped = sum(done)
+    for size in sizes:
+        at.append(min(size, skipped))
+        skipped -= at[-1]
     last_source = 0
     for part in parts:
         assert part.spans and part.size > 0
@@ -58,12 +62,66 @@ def test_every_byte_once_in_order_within_the_limits(
     assume(sum(sizes) <= max_length(store, deferred=False))
     assume(sum(sizes) // min(copy_size, store.max_part_size) < 20_000)
     parts = plan_copy(sizes, store, copy_size=copy_size)
-    check_coverage(sizes, parts)
+    check_coverage(sizes, parts, [])
     assert len(parts) <= store.max_parts
     assert all(part.size <= store.max_part_size for part in parts)
     assert all(part.size >= MIN_PART_SIZE for part in parts[:-1])
     if store.equal_parts:
         assert {part.size for part in parts[:-1]} <= {plan(sum(sizes), store).part_size}
+
+
+@given(sources, limits, limits, st.integers(0, 30))
+@settings(deadline=None, max_examples=150)
+def test_a_copy_goes_on_behind_what_another_plan_left(
+    sizes: list[int], before: StoreLimits, now: StoreLimits, count: int
+) -> None:
+    assume(sum(sizes) <= min(max_length(before, deferred=False), max_length(now, deferred=False)))
+    done = [part.size for part in plan_copy(sizes, before)][:count]
+    try:
+        parts = plan_copy(sizes, now, done=done)
+    except PlanChanged:
+        equal = now.equal_parts and set(done) != {plan(sum(sizes), now).part_size}
+        assert equal or len(done) + plan_length(sizes, done, now) > now.max_parts
+        return
+    check_coverage(sizes, parts, done)
+    whole = done + [part.size for part in parts]
+    assert len(whole) <= max(now.max_parts, len(done))
+    assert all(part.size <= now.max_part_size for part in parts)
+    assert all(size >= MIN_PART_SIZE for size in whole[:-1])
+    if now.equal_parts and parts:
+        assert len(set(whole[:-1])) <= 1
+
+
+def plan_length(sizes: list[int], done: list[int], store: StoreLimits) -> int:
+    """The fewest parts that can hold the rest."""
+    return -(-(sum(sizes) - sum(done)) // store.max_part_size)
+
+
+@given(sources, limits, st.integers(0, 30))
+@settings(deadline=None, max_examples=100)
+def test_a_copy_can_always_go_on_under_the_same_plan(
+    sizes: list[int], store: StoreLimits, count: int
+) -> None:
+    assume(sum(sizes) <= max_length(store, deferred=False))
+    parts = plan_copy(sizes, store)
+    done = [part.size for part in parts[:count]]
+    rest = plan_copy(sizes, store, done=done)
+    check_coverage(sizes, rest, done)
+    assert len(done) + len(rest) <= store.max_parts
+
+
+@pytest.mark.parametrize(
+    ("done", "store"),
+    [
+        ([5 * MIB, 6 * MIB], StoreLimits(equal_parts=True)),
+        ([5 * MIB, 5 * MIB], StoreLimits(equal_parts=True, max_parts=3)),
+        ([5 * MIB] * 3, StoreLimits(max_parts=3)),
+        ([40 * MIB], StoreLimits()),
+    ],
+)
+def test_a_rest_that_does_not_fit_is_told(done: list[int], store: StoreLimits) -> None:
+    with pytest.raises(PlanChanged):
+        plan_copy([30 * MIB], store, done=done)
 
 
 @given(st.lists(sizes_around, max_size=40))

@@ -90,6 +90,7 @@ class Finisher:
         await self.check_declared(ledger, crc32)
         if session.upload_id is None:
             size = last.size
+            await self._check_length(ledger, size)
             with self._stages.measure(Stage.PART, size=size):
                 etag = await self._objects.put(object_spec(session), last)
         else:
@@ -146,6 +147,7 @@ class Finisher:
     async def _complete(self, ledger: Ledger) -> str:
         session = ledger.session
         parts = await self._sessions.parts(session.id)
+        await self._check_length(ledger, sum(part.size for part in parts))
         ledger.lease.fence()
         try:
             return await self._objects.complete_multipart(
@@ -156,6 +158,15 @@ class Finisher:
         except InvalidPart:
             await self.give_up(ledger, "invalid_part")
             raise
+
+    async def _check_length(self, ledger: Ledger, size: int) -> None:
+        """Nothing may become an object that is not as long as the upload.
+
+        Raises: UploadGone (the session is `failed`), LeaseLost, StateUnavailable.
+        """
+        if size != ledger.length:
+            await self.give_up(ledger, "wrong_length")
+            raise UploadGone("what was stored is not as long as the upload")
 
     async def _resolve(self, ledger: Ledger, doubt: StoreUnavailable | NoSuchUpload) -> str:
         """After an answer that proves nothing: only the object with our token does."""

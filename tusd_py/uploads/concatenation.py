@@ -13,7 +13,7 @@ from tusd_py.telemetry.stages import Stage, Stages
 from tusd_py.uploads.completion import EMPTY, Finisher, combine_crc32, object_spec
 from tusd_py.uploads.ledger import Ledger
 from tusd_storage import lifecycle
-from tusd_storage.copyplan import PlannedPart, Span, plan_copy
+from tusd_storage.copyplan import PlanChanged, PlannedPart, Span, plan_copy
 from tusd_storage.partplan import StoreLimits, TooLarge
 from tusd_storage.ports import ObjectStore, SessionStore
 from tusd_storage.records import Body, Kind, Part, SessionState, UploadSession
@@ -119,10 +119,7 @@ class Concatenator:
 
     async def _copy_all(self, ledger: Ledger, partials: Sequence[UploadSession]) -> Body:
         """Copies every part not yet in the ledger; returns the bytes for a single PutObject."""
-        try:
-            parts = plan_copy([p.length or 0 for p in partials], self._limits)
-        except TooLarge as error:
-            raise SizeExceeded(str(error)) from error
+        parts = await self._plan(ledger, partials)
         session = ledger.session
         if not parts:
             return EMPTY
@@ -130,8 +127,22 @@ class Concatenator:
             return await self._collect(parts[0], partials)
         if session.upload_id is None:
             await ledger.opened(await self._objects.create_multipart(object_spec(session)))
-        await self._copy_parts(ledger, parts[session.parts_count :], partials)
+        await self._copy_parts(ledger, parts, partials)
         return EMPTY
+
+    async def _plan(self, ledger: Ledger, partials: Sequence[UploadSession]) -> list[PlannedPart]:
+        """The parts behind those of the ledger, which other settings may have cut."""
+        session = ledger.session
+        done = await self._sessions.parts(session.id) if session.parts_count else []
+        try:
+            return plan_copy(
+                [p.length or 0 for p in partials], self._limits, done=[part.size for part in done]
+            )
+        except TooLarge as error:
+            raise SizeExceeded(str(error)) from error
+        except PlanChanged as error:
+            await self._finisher.give_up(ledger, "copy_plan_changed")
+            raise UploadGone("the rest of the final upload does not fit its parts") from error
 
     async def _copy_parts(
         self, ledger: Ledger, parts: Sequence[PlannedPart], partials: Sequence[UploadSession]
