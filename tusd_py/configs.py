@@ -68,4 +68,5 @@ def s3_config(settings: Settings) -> S3Config:
         checksum=settings.s3_checksum,
         max_connections=settings.s3_max_connections,
         deadline_s=settings.s3_deadline_s,
+        assembly_timeout_s=settings.s3_assembly_timeout_s,
     )

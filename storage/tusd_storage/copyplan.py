@@ -7,9 +7,9 @@ Source: S3 UploadPartCopy: a copied range is a part like any other, so all but t
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from tusd_storage.partplan import GIB, MIN_PART_SIZE, StoreLimits, TooLarge, plan
+from tusd_storage.partplan import MIB, MIN_PART_SIZE, StoreLimits, TooLarge, plan
 
-COPY_SIZE = GIB
+COPY_SIZE = 256 * MIB
 """Bytes one UploadPartCopy moves: small enough to answer in time, and to run several at once."""
 
 

@@ -27,6 +27,7 @@ from tests.support.fake_s3 import (
     Fault,
     Hang,
     Reset,
+    Slow,
     Truncate,
     fake_s3,
 )
@@ -105,7 +106,13 @@ class Bench:
         return spec, upload_id, [await self.upload_part(spec, upload_id, b"content")]
 
 
-CONFIG = S3Config(region="us-east-1", connect_timeout_s=2.0, read_timeout_s=0.5, deadline_s=30.0)
+CONFIG = S3Config(
+    region="us-east-1",
+    connect_timeout_s=2.0,
+    read_timeout_s=0.5,
+    assembly_timeout_s=0.5,
+    deadline_s=30.0,
+)
 PATIENT = replace(CONFIG, read_timeout_s=20.0)
 """Where the engine's own speed must not matter."""
 
@@ -185,6 +192,63 @@ async def test_a_silent_store_is_left_and_asked_again(hasty: Bench, executed: bo
     await hasty.store.put(spec, body_of(b"content"))
     assert hasty.observed["PutObject", "unavailable"] >= 1
     assert await hasty.content(spec) == b"content"
+
+
+async def test_a_store_may_be_long_silent_over_a_copy_and_a_completion(
+    fake: FakeS3, seaweed: Engine
+) -> None:
+    """Each copy that took longer than the time-out was begun again, for ever."""
+    late = Slow(3 * CONFIG.read_timeout_s)
+    async with bench_of(fake, seaweed, replace(CONFIG, assembly_timeout_s=20.0)) as bench:
+        spec, source = bench.spec(), bench.spec("source")
+        await bench.store.put(source, body_of(b"content"))
+        upload_id = await bench.store.create_multipart(spec)
+        fake.fail("UploadPartCopy", late)
+        fake.fail("CompleteMultipartUpload", late)
+        part = await bench.store.copy_part(
+            spec.bucket,
+            spec.key,
+            upload_id,
+            1,
+            source_key=source.key,
+            offset=0,
+            size=7,
+            crc32=zlib.crc32(b"content"),
+        )
+        await bench.store.complete_multipart(spec.bucket, spec.key, upload_id, [part])
+        assert fake.seen["UploadPartCopy"] == fake.seen["CompleteMultipartUpload"] == 1
+        assert await bench.content(spec) == b"content"
+
+
+async def test_copies_that_hang_stop_no_other_call(fake: FakeS3, seaweed: Engine) -> None:
+    async with bench_of(fake, seaweed) as bench:
+        spec, source = bench.spec(), bench.spec("source")
+        await bench.store.put(source, body_of(b"content"))
+        upload_id = await bench.store.create_multipart(spec)
+        part = await bench.upload_part(spec, upload_id, b"content")
+        fake.fail("UploadPartCopy", *[Hang()] * 20)
+        copies = [
+            asyncio.create_task(
+                bench.store.copy_part(
+                    spec.bucket,
+                    spec.key,
+                    upload_id,
+                    number,
+                    source_key=source.key,
+                    offset=0,
+                    size=7,
+                    crc32=None,
+                )
+            )
+            for number in range(2, 22)
+        ]
+        await asyncio.to_thread(fake.wait_for, "UploadPartCopy")
+        await bench.store.complete_multipart(spec.bucket, spec.key, upload_id, [part])
+        assert await bench.store.head(spec.bucket, spec.key) is not None
+        for copy in copies:
+            copy.cancel()
+        await asyncio.wait(copies)
+        fake.close()
 
 
 async def test_a_closed_pooled_connection_costs_no_wait(bench: Bench) -> None:

@@ -148,8 +148,8 @@ def test_what_passes_through_stays_small_whatever_the_part_size() -> None:
         ([5 * MIB, 0, 1], [(5 * MIB, True), (1, True)]),
         ([1, 5 * MIB], [(5 * MIB, False), (1, True)]),
         ([6 * MIB, 1, 1], [(6 * MIB, True), (2, False)]),
-        ([GIB + 1], [(GIB + 1 - 5 * MIB, True), (5 * MIB, True)]),
-        ([2 * GIB], [(GIB, True), (GIB, True)]),
+        ([COPY_SIZE + 1], [(COPY_SIZE + 1 - 5 * MIB, True), (5 * MIB, True)]),
+        ([2 * COPY_SIZE], [(COPY_SIZE, True), (COPY_SIZE, True)]),
     ],
 )
 def test_shapes(sizes: list[int], shape: list[tuple[int, bool]]) -> None:

@@ -37,6 +37,9 @@ class StoreSettings(Area):
     """Connections to the store that one process may hold: the number of parts in flight."""
     s3_deadline_s: Seconds = Field(default=30.0, ge=1)
     """Seconds after which a failing request to the store is not tried again."""
+    s3_assembly_timeout_s: Seconds = Field(default=300.0, ge=20)
+    """Seconds of silence in which the store may copy a part of a final upload, or put the parts of
+    an object together. Requests for such an upload get 423 meanwhile."""
 
     @field_validator("s3_bucket")
     @classmethod

@@ -35,6 +35,9 @@ class S3Config:
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 20.0
     """Longest silence of a connection, while sending as well as while waiting for the answer."""
+    assembly_timeout_s: float = 300.0
+    """The same for UploadPartCopy and CompleteMultipartUpload, in which a store may copy gigabytes
+    before it says a word; never less than `read_timeout_s`."""
     deadline_s: float = 30.0
     """No try is started later than this after the first one."""
     verify: bool | str | None = None

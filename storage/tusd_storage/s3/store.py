@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import boto3
 
@@ -38,6 +39,8 @@ CALL_THREADS = 8
 """For rare calls. Not those that send: a store that takes bodies slowly must still answer HEAD."""
 READ_THREADS = 8
 """For reading objects; a stream holds one only while a chunk arrives."""
+ASSEMBLY_THREADS = 8
+"""For each of the two calls that may last minutes, so that neither stops the others."""
 
 
 class S3Store:
@@ -72,6 +75,14 @@ class S3Store:
         )
         retry = Retry(deadline_s=config.deadline_s, clock=clock, sleep=sleep, uniform=uniform)
         self._calls = Calls(Threads("call", CALL_THREADS), retry, observe, clock)
+        self._patient_client = make_client(
+            replace(config, read_timeout_s=max(config.assembly_timeout_s, config.read_timeout_s)),
+            session,
+            endpoint=config.endpoint,
+            connections=2 * ASSEMBLY_THREADS,
+        )
+        self._copies = Calls(Threads("copy", ASSEMBLY_THREADS), retry, observe, clock)
+        self._completions = Calls(Threads("complete", ASSEMBLY_THREADS), retry, observe, clock)
         self._sender = Sender(
             signer=Signer(self._client, session.get_credentials, config.checksum),
             wire=make_wire(config, session),
@@ -119,10 +130,10 @@ class S3Store:
         crc32: int | None,
     ) -> Part:
         """UploadPartCopy with CopySourceRange."""
-        etag, told = await self._calls.call(
+        etag, told = await self._copies.call(
             "UploadPartCopy",
             lambda: fields.copied(
-                self._client.upload_part_copy(
+                self._patient_client.upload_part_copy(
                     Bucket=bucket,
                     Key=key,
                     UploadId=upload_id,
@@ -149,9 +160,9 @@ class S3Store:
     ) -> str:
         """CompleteMultipartUpload. Sent again only when the store said that it did nothing."""
         listed = fields.completed(parts, with_crc32=self._with_crc32 and not direct)
-        return await self._calls.call(
+        return await self._completions.call(
             "CompleteMultipartUpload",
-            lambda: self._client.complete_multipart_upload(
+            lambda: self._patient_client.complete_multipart_upload(
                 Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": listed}
             )["ETag"],
             repeat=Repeat.UNEXECUTED,
@@ -278,9 +289,10 @@ class S3Store:
     async def aclose(self) -> None:
         """Calls under way finish first."""
         await self._sender.aclose()
-        await self._calls.aclose()
+        for calls in (self._calls, self._copies, self._completions):
+            await calls.aclose()
         await self._read_threads.aclose()
-        for client in {self._client, self._public_client}:
+        for client in {self._client, self._public_client, self._patient_client}:
             client.close()
 
 
