@@ -2,18 +2,20 @@
 
 import os
 import sqlite3
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.faulty_store import FaultyStore
 from tests.support.harness import Node, node
-from tests.support.memory_store import FaultyStore, MemoryStore
+from tests.support.memory_store import MemoryStore
 from tusd_py.clock import utc_now
 from tusd_py.protocol.errors import UploadGone
 from tusd_py.uploads.completion import Finisher
 from tusd_py.uploads.ledger import Ledger
-from tusd_storage.errors import StoreUnavailable
+from tusd_storage.errors import InvalidPart, StoreUnavailable
 from tusd_storage.partplan import MIB
 from tusd_storage.records import Body, SessionState, UploadSession
 from tusd_storage.sql import SqlStore, migrate
@@ -31,7 +33,7 @@ async def sessions(tmp_path: Path) -> AsyncIterator[SqlStore]:
 
 @pytest.fixture
 def store() -> FaultyStore:
-    return FaultyStore(MemoryStore())
+    return FaultyStore(MemoryStore(opaque_etags=True))
 
 
 @pytest.fixture
@@ -82,3 +84,45 @@ async def test_a_body_that_is_not_the_whole_becomes_no_object(
             await finisher.finish(ledger, short)
     await check_failed(here, upload, "wrong_length")
     assert await store.head(upload.bucket, upload.object_key) is None
+
+
+async def land_again(store: FaultyStore, upload: UploadSession, number: int, data: bytes) -> None:
+    """A try at the part whose answer was lost arrives after the one that counted."""
+    assert upload.upload_id is not None
+    body = Body(segments=(data,), size=len(data), crc32=zlib.crc32(data))
+    await store.inner.upload_part(upload.bucket, upload.object_key, upload.upload_id, number, body)
+
+
+async def test_parts_that_landed_again_lose_nothing(here: Node, store: FaultyStore) -> None:
+    """The store refused their old ETags, and every acknowledged byte was given up."""
+    data = os.urandom(12 * MIB)
+    left = await received(here, store, data)
+    await land_again(store, left, 1, data[: 5 * MIB])
+    await land_again(store, left, 3, data[10 * MIB :])
+    done = await here.engine.status(left)
+    assert done.state is SessionState.COMPLETED
+    assert await here.content(done) == data
+
+
+async def test_other_bytes_under_a_part_number_are_not_taken(
+    here: Node, store: FaultyStore
+) -> None:
+    left = await received(here, store, os.urandom(12 * MIB))
+    await land_again(store, left, 2, os.urandom(5 * MIB))
+    with pytest.raises(InvalidPart):
+        await here.engine.status(left)
+    await check_failed(here, left, "invalid_part")
+    assert await store.head(left.bucket, left.object_key) is None
+
+
+async def test_a_store_that_cannot_be_asked_for_its_parts_is_asked_later(
+    here: Node, store: FaultyStore
+) -> None:
+    data = os.urandom(12 * MIB)
+    left = await received(here, store, data)
+    await land_again(store, left, 1, data[: 5 * MIB])
+    store.fail("list_parts", StoreUnavailable("down"))
+    with pytest.raises(StoreUnavailable):
+        await here.engine.status(left)
+    done = await here.engine.status(left)
+    assert await here.content(done) == data

@@ -69,6 +69,7 @@ class MemoryStore:
         self,
         *,
         buckets: Sequence[str] | None = None,
+        opaque_etags: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.objects: dict[tuple[str, str], StoredObject] = {}
@@ -76,6 +77,8 @@ class MemoryStore:
         self.calls: Counter[str] = Counter()
         """How often each method was called."""
         self._buckets = buckets
+        self._opaque_etags = opaque_etags
+        """ETags are new each time and tell nothing of the bytes, as with SSE-KMS."""
         self._now = now
         self._ids = itertools.count(1)
         self._grants: dict[str, Grant] = {}
@@ -176,9 +179,15 @@ class MemoryStore:
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> list[Part]:
         """ListParts."""
         await self._called("list_parts", bucket)
+        upload = self._upload(bucket, key, upload_id)
         return [
-            Part(number=number, size=len(part.data), etag=part.etag, crc32=None)
-            for number, part in sorted(self._upload(bucket, key, upload_id).parts.items())
+            Part(
+                number=number,
+                size=len(part.data),
+                etag=part.etag,
+                crc32=None if upload.direct else zlib.crc32(part.data),
+            )
+            for number, part in sorted(upload.parts.items())
         ]
 
     async def head(self, bucket: str, key: str) -> ObjectInfo | None:
@@ -298,11 +307,11 @@ class MemoryStore:
         self.objects[spec.bucket, spec.key] = stored
         return stored.etag
 
-    @staticmethod
-    def _store_part(upload: _Upload, number: int, data: bytes) -> str:
+    def _store_part(self, upload: _Upload, number: int, data: bytes) -> str:
         if not 1 <= number <= 10_000:
             raise StoreRefused("InvalidArgument", "part numbers are 1 to 10000")
-        upload.parts[number] = _StoredPart(data, _etag(data))
+        etag = f'"{os.urandom(16).hex()}"' if self._opaque_etags else _etag(data)
+        upload.parts[number] = _StoredPart(data, etag)
         return upload.parts[number].etag
 
     def _url(self, bucket: str, key: str) -> str:
