@@ -5,10 +5,11 @@ nothing of what the objects mean.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from tusd_storage.errors import StoreRefused
-from tusd_storage.records import Body
+from tusd_storage.records import Body, FileRange
 from tusd_storage.s3 import faults
 from tusd_storage.s3.config import Observe
 from tusd_storage.s3.retry import Repeat, Retry
@@ -16,6 +17,9 @@ from tusd_storage.s3.signing import Signer
 from tusd_storage.s3.threads import Threads
 from tusd_storage.s3.transmit import Answer, BodyTooShort
 from tusd_storage.s3.wire import Abort, Aborted, Request, StaleConnection, Wire
+
+AT_ONCE = 256 * 1024
+"""Bodies in memory of up to so many bytes are sent from the event loop: a thread costs more."""
 
 
 class Sender:
@@ -58,18 +62,20 @@ class Sender:
         Raises: the taxonomy of `tusd_storage.errors`.
         """
 
+        def sign() -> Request:
+            return self._signer.put(bucket, key, body, query=query, headers=headers)
+
         async def attempt() -> Answer:
+            buffers = _in_memory(body)
+            if buffers is not None and self._signer.ready(bucket):
+                answer = await self._send_at_once(operation, sign, buffers)
+                if answer is not None:
+                    return answer
             abort = Abort()
 
             def once() -> Answer:
-                try:
-                    request = self._signer.put(bucket, key, body, query=query, headers=headers)
-                    return self._send(operation, request, body, abort)
-                except BodyTooShort as error:
-                    message = f"{operation}: the file is shorter than its range"
-                    raise StoreRefused("BodyTooShort", message) from error
-                except faults.FOREIGN as error:
-                    raise faults.from_exception(operation, error) from error
+                with _translated(operation):
+                    return self._send(operation, sign(), body, abort)
 
             return await self._threads.run_to_the_end(once, abort)
 
@@ -80,35 +86,91 @@ class Sender:
             raise StoreRefused("NoETag", f"{operation}: the store answered without an ETag")
         return etag
 
+    async def _send_at_once(
+        self, operation: str, sign: Callable[[], Request], buffers: Sequence[bytes | memoryview]
+    ) -> Answer | None:
+        """Over a connection that is open already; None where a thread has to open one."""
+        with _translated(operation):
+            request = sign()
+            with self._observed(operation) as observation:
+                try:
+                    answer = await self._wire.send_at_once(request, buffers)
+                except StaleConnection:
+                    observation.outcome = "stale"
+                    return None
+                except asyncio.CancelledError:
+                    observation.outcome = "aborted"
+                    raise
+                if answer is None:
+                    observation.outcome = None
+                    return None
+                return observation.checked(operation, answer)
+
     def _send(self, operation: str, request: Request, body: Body, abort: Abort) -> Answer:
         try:
-            return self._observed(operation, request, body, abort, fresh=False)
+            return self._try(operation, request, body, abort, fresh=False)
         except StaleConnection:
-            return self._observed(operation, request, body, abort, fresh=True)
+            return self._try(operation, request, body, abort, fresh=True)
 
-    def _observed(
+    def _try(
         self, operation: str, request: Request, body: Body, abort: Abort, *, fresh: bool
     ) -> Answer:
+        with self._observed(operation) as observation:
+            try:
+                answer = self._wire.send(request, body.segments, abort, fresh=fresh)
+            except StaleConnection:
+                observation.outcome = "stale"
+                raise
+            except Aborted:
+                observation.outcome = "aborted"
+                raise
+            return observation.checked(operation, answer)
+
+    @contextmanager
+    def _observed(self, operation: str) -> Iterator["_Observation"]:
         started = self._clock()
-        outcome = "unavailable"
+        observation = _Observation()
         try:
-            answer = self._wire.send(request, body.segments, abort, fresh=fresh)
-            outcome = "ok"
-            if not 200 <= answer.status < 300:
-                fault = faults.from_answer(operation, answer.status, faults.code_of(answer.body))
-                outcome = faults.outcome(fault)
-                raise fault
-            return answer
-        except StaleConnection:
-            outcome = "stale"
-            raise
-        except Aborted:
-            outcome = "aborted"
-            raise
+            yield observation
         finally:
-            self._observe(operation, outcome, self._clock() - started)
+            if observation.outcome is not None:
+                self._observe(operation, observation.outcome, self._clock() - started)
 
     async def aclose(self) -> None:
         """Waits for what is under way, then closes all connections."""
         await self._threads.aclose()
         self._wire.close()
+
+
+class _Observation:
+    """How one exchange went, in the observer's word; None when there was none."""
+
+    outcome: str | None = "unavailable"
+
+    def checked(self, operation: str, answer: Answer) -> Answer:
+        """The answer if it is a success. Raises: the taxonomy."""
+        self.outcome = "ok"
+        if not 200 <= answer.status < 300:
+            fault = faults.from_answer(operation, answer.status, faults.code_of(answer.body))
+            self.outcome = faults.outcome(fault)
+            raise fault
+        return answer
+
+
+@contextmanager
+def _translated(operation: str) -> Iterator[None]:
+    try:
+        yield
+    except BodyTooShort as error:
+        message = f"{operation}: the file is shorter than its range"
+        raise StoreRefused("BodyTooShort", message) from error
+    except faults.FOREIGN as error:
+        raise faults.from_exception(operation, error) from error
+
+
+def _in_memory(body: Body) -> list[bytes | memoryview] | None:
+    """The bytes of a body that is small and has none in a file."""
+    if body.size > AT_ONCE:
+        return None
+    buffers = [segment for segment in body.segments if not isinstance(segment, FileRange)]
+    return buffers if len(buffers) == len(body.segments) else None

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
-from botocore.credentials import Credentials, ReadOnlyCredentials
+from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCredentials
 from botocore.exceptions import NoCredentialsError
 
 from tusd_storage.records import Body, FileRange
@@ -64,6 +64,14 @@ class Signer:
         self._addresses: dict[str, _Address] = {}
         self._lock = threading.Lock()
         client.meta.events.register_first(_EVENT, _keep_back)  # type: ignore[arg-type]
+
+    def ready(self, bucket: str) -> bool:
+        """Whether `put` would not block: the bucket's address is known, credentials are fresh."""
+        if bucket not in self._addresses:
+            return False
+        credentials = self._credentials()
+        stale = isinstance(credentials, RefreshableCredentials) and credentials.refresh_needed()
+        return credentials is not None and not stale
 
     def put(
         self,

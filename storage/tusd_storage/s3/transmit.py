@@ -25,6 +25,8 @@ BUFFERS_AT_ONCE = 64
 READ_SIZE = 16 * 1024
 MAX_ANSWER = 64 * 1024
 """Bytes read of an answer; a connection with more to come is not used again."""
+LATE_ANSWER_TIMEOUT_S = 1.0
+"""After a broken send: how long to look for the answer that explains it."""
 
 
 class BodyTooShort(Exception):
@@ -58,19 +60,13 @@ def read_answer(connection: socket.socket) -> tuple[Answer, bool]:
 
     Raises: OSError, http.client.HTTPException.
     """
-    reading = _Reading()
-    try:
-        while not reading.complete:
-            data = connection.recv(READ_SIZE)
-            if not data:
-                reading.ended()
-            reading.feed(data)
-    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-        raise http.client.HTTPException(f"the answer is no HTTP: {error}") from error
-    return Answer(reading.status, reading.headers, bytes(reading.body)), reading.reusable
+    reading = Reading()
+    while not reading.complete:
+        reading.take(connection.recv(READ_SIZE))
+    return reading.answer()
 
 
-class _Reading:
+class Reading:
     """An answer as its parser finds it. Interim answers (1xx) are passed over."""
 
     def __init__(self) -> None:
@@ -84,20 +80,32 @@ class _Reading:
         """Whether as much is known as anybody wants to know."""
         self.reusable = False
 
-    def feed(self, data: bytes) -> None:
-        """Bytes of the answer."""
+    def take(self, data: bytes) -> None:
+        """What came next; empty when the connection has ended. Raises HTTPException."""
+        try:
+            if data:
+                self._feed(data)
+            else:
+                self._ended()
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            raise http.client.HTTPException(f"the answer is no HTTP: {error}") from error
+
+    def answer(self) -> tuple[Answer, bool]:
+        """Once `complete`: the answer, and whether the connection can take another request."""
+        return Answer(self.status, self.headers, bytes(self.body)), self.reusable
+
+    def _feed(self, data: bytes) -> None:
         self._received += len(data)
         if self._received > MAX_ANSWER:
             if not self._in_body:
                 raise http.client.HTTPException("the head of the answer does not end")
             self.complete = True
-        if data:
-            self._parser.feed_data(data)
+        self._parser.feed_data(data)
         if self.complete and self._received > MAX_ANSWER:
             self.reusable = False
 
-    def ended(self) -> None:
-        """The connection has. Raises, unless that is the end of the answer."""
+    def _ended(self) -> None:
+        """Raises, unless that is the end of the answer."""
         if not self._received:
             raise http.client.RemoteDisconnected("the store closed the connection and said nothing")
         sized = "content-length" in self.headers or "transfer-encoding" in self.headers

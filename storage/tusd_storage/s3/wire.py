@@ -20,13 +20,11 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from tusd_storage.records import Segment
-from tusd_storage.s3 import transmit
+from tusd_storage.s3 import nonblocking, transmit
 from tusd_storage.s3.transmit import Answer
 
 MAX_IDLE_S = 20.0
 """Servers and balancers close idle connections; ours go first."""
-LATE_ANSWER_TIMEOUT_S = 1.0
-"""After a broken send: how long to look for the answer that explains it."""
 
 
 class Aborted(Exception):
@@ -152,6 +150,31 @@ class Wire:
                 connection.close()
         return answer
 
+    async def send_at_once(
+        self, request: Request, buffers: Sequence[bytes | memoryview]
+    ) -> Answer | None:
+        """The same on the event loop, for a small body in memory, over an open connection.
+
+        None when there is no such connection. Raises as `send`, but never Aborted.
+        """
+        connection = self._take(request.origin)
+        if connection is None:
+            return None
+        reusable = False
+        try:
+            answer, reusable = await nonblocking.exchange(
+                connection, self._head(request), buffers, timeout_s=self._read_timeout_s
+            )
+        except ConnectionError as error:
+            raise StaleConnection from error
+        finally:
+            if reusable:
+                connection.settimeout(self._read_timeout_s)
+                self._give(request.origin, connection)
+            else:
+                connection.close()
+        return answer
+
     def close(self) -> None:
         """Closes idle connections now, and those in use once they are given back."""
         with self._lock:
@@ -219,7 +242,7 @@ def _exchange(
         transmit.send(connection, head, segments)
     except ConnectionError:
         # A store that refuses early answers, then closes: the answer says more than the reset.
-        connection.settimeout(LATE_ANSWER_TIMEOUT_S)
+        connection.settimeout(transmit.LATE_ANSWER_TIMEOUT_S)
         with suppress(OSError, http.client.HTTPException):
             answer, _ = transmit.read_answer(connection)
             if not 200 <= answer.status < 300:  # not of a body that did not get there

@@ -73,7 +73,11 @@ class _Reader:
 
 
 class _Writer:
-    """Runs a group of writes in one transaction, each inside a savepoint of its own."""
+    """Runs a group of writes in one transaction, so that one flush serves them all.
+
+    Nearly always all of them succeed. When one does not, everything is undone and done again with
+    a savepoint for each, so that its failure stays its own.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._link = _Link(engine)
@@ -82,14 +86,20 @@ class _Writer:
 
     def run(self, group: list[Call[Any]], *, last_try: bool) -> list[Answer] | None:
         """None when another process writes just now; not for the last try. Nothing was done."""
+        flush = any(call.flush for call in group)
         try:
-            connection = self._begin(flush=any(call.flush for call in group))
-        except Exception as error:
-            if is_busy(error) and not last_try:
-                return None
-            return self._failed(group, error)
-        try:
-            answers = [self._step(connection, call, alone=len(group) == 1) for call in group]
+            try:
+                connection = self._begin(flush=flush)
+                answers = self._all(connection, group)
+                if answers is None:
+                    connection = self._begin(flush=flush)
+            except Exception as error:
+                if is_busy(error) and not last_try:
+                    self.close()
+                    return None
+                raise
+            if answers is None:
+                answers = [self._step(connection, call) for call in group]
             if connection.in_transaction:
                 connection.execute("COMMIT")
         except Exception as error:
@@ -121,21 +131,40 @@ class _Writer:
             connection.execute(f"PRAGMA synchronous = {wanted}")
             self._current = wanted
 
-    def _step(self, connection: Any, call: Call[Any], *, alone: bool) -> Answer:
+    def _all(self, connection: Any, group: list[Call[Any]]) -> list[Answer] | None:
+        """None where one of several failed: nothing was done, and the transaction is over."""
+        if len(group) == 1:
+            return [self._alone(connection, group[0])]
+        try:
+            return [Answer(call, call.work(connection)) for call in group]
+        except Exception:
+            if not connection.in_transaction:
+                raise  # SQLite gave up the whole transaction: disk full, I/O error
+            connection.execute("ROLLBACK")
+            return None
+
+    @staticmethod
+    def _alone(connection: Any, call: Call[Any]) -> Answer:
+        try:
+            return Answer(call, call.work(connection))
+        except Exception as error:
+            if not connection.in_transaction:
+                raise
+            connection.execute("ROLLBACK")
+            return Answer(call, error=classify(error) or error)
+
+    @staticmethod
+    def _step(connection: Any, call: Call[Any]) -> Answer:
         """One call of the group; its failure undoes it and leaves the others."""
-        if not alone:
-            connection.execute("SAVEPOINT step")
+        connection.execute("SAVEPOINT step")
         try:
             answer = Answer(call, call.work(connection))
         except Exception as error:
             if not connection.in_transaction:
-                raise  # SQLite gave up the whole transaction: disk full, I/O error
-            connection.execute("ROLLBACK" if alone else "ROLLBACK TO step")
+                raise
+            connection.execute("ROLLBACK TO step")
             answer = Answer(call, error=classify(error) or error)
-            if alone:
-                return answer
-        if not alone:
-            connection.execute("RELEASE step")
+        connection.execute("RELEASE step")
         return answer
 
 
