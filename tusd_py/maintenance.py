@@ -20,7 +20,7 @@ from tusd_reaper.reaper import Reaper
 from tusd_reaper.report import Report, Sweep, summary
 from tusd_reaper.schedule import Schedule
 from tusd_reaper.sweeps import Area, Sweeps
-from tusd_reaper.worker import Handler, Worker, WorkerConfig
+from tusd_reaper.worker import Handler, Shortcut, Worker, WorkerConfig
 from tusd_storage.errors import StorageError
 from tusd_storage.ports import JobQueue
 from tusd_storage.ports.listings import Node, NodeRegistry
@@ -53,6 +53,8 @@ class Parts:
     diary: ReaperDiary
     handlers: Mapping[str, Handler] = field(default_factory=dict)
     """By kind of job; without any there is no worker."""
+    shortcut: Shortcut | None = None
+    """For jobs that need no handler."""
     more_areas: Sequence[Area] = ()
     """Where else our objects are, beside bucket and prefix of the settings."""
     publish: Callable[[Report], None] | None = None
@@ -153,6 +155,7 @@ def make_worker(settings: Settings, parts: Parts) -> Worker:
         parts.handlers,
         name=parts.holder,
         now=parts.tools.now,
+        shortcut=parts.shortcut,
         config=WorkerConfig(
             parallel=settings.work_parallel,
             max_attempts=settings.job_attempts,

@@ -197,6 +197,7 @@ class Services:
             registry=self.sessions,
             diary=self.sessions,
             handlers=self.job_handlers,
+            shortcut=self.direct.promoter.promote_unquestioned,
             more_areas=self.direct.areas(),
             publish=self._tell_reaped,
         )

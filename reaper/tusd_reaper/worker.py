@@ -25,6 +25,9 @@ Handler = Callable[[Job], Awaitable[None]]
 """Runs one job. It may be run again after it returned, so it must not mind. What it raises is
 recorded with the job, and the job is tried again later; after `Hopeless` it is not."""
 
+Shortcut = Callable[[datetime], Awaitable[int]]
+"""Settles many jobs that are due at the given time and need no handler; returns how many."""
+
 
 class Hopeless(Exception):
     """Raised by a handler: trying again would change nothing."""
@@ -60,12 +63,14 @@ class Worker:
         name: str,
         now: Callable[[], datetime],
         config: WorkerConfig | None = None,
+        shortcut: Shortcut | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._queue = queue
         self._handlers = handlers
         self._name = name
         self._now = now
+        self._shortcut = shortcut
         self._config = config or WorkerConfig()
         self._uniform = uniform
         self._running: set[asyncio.Task[None]] = set()
@@ -80,7 +85,10 @@ class Worker:
         """Works until `stop`. Jobs that do not end in time then go back to the queue."""
         try:
             while not self._stopping.is_set():
-                if not await self._fill():
+                now = self._now()
+                await self._cut_short(now)
+                # What came due meanwhile waits for the next look, so that it goes with many.
+                if not await self._fill(now):
                     await self._idle()
             await self._drain()
         finally:
@@ -92,18 +100,31 @@ class Worker:
     async def run_due(self) -> int:
         """Runs what is due now, and returns how many jobs that were."""
         count = 0
-        while claimed := await self._fill():
-            count += claimed
-            await asyncio.wait(self._running)
-        return count
+        while True:
+            now = self._now()
+            begun = await self._cut_short(now) + await self._fill(now)
+            if not begun:
+                return count
+            count += begun
+            if self._running:
+                await asyncio.wait(self._running)
 
-    async def _fill(self) -> int:
-        """Claims as many jobs as there is room for, and starts them."""
+    async def _cut_short(self, now: datetime) -> int:
+        """Settles what needs no handler; how many."""
+        if self._shortcut is None:
+            return 0
+        try:
+            return await self._shortcut(now)
+        except StorageError as error:
+            log.warning("jobs_unreachable", error=str(error))
+            return 0
+
+    async def _fill(self, now: datetime) -> int:
+        """Claims as many jobs, due at `now`, as there is room for, and starts them."""
         room = self._config.parallel - len(self._running)
         left = self._left()
         if room <= 0 or not left:
             return 0
-        now = self._now()
         try:
             jobs = await self._queue.claim(
                 worker=self._name,

@@ -4,7 +4,7 @@ Same rules as in `ports`: async, short transactions, only the taxonomy of `error
 keyset pages: stable while rows come and go, and as fast at the end as at the beginning.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -80,6 +80,16 @@ class AssetSettling(Protocol):
 
         An asset that is in that state already is returned as it is. Raises: Rejected when there is
         no such asset, InvalidTransition.
+        """
+        ...
+
+    async def settle_unquestioned(
+        self, *, profiles: Collection[str], now: datetime, limit: int
+    ) -> int:
+        """Makes `validating` assets `available` that nobody has a question about; how many.
+
+        Those of tus uploads in the profiles, for which no content type was promised. Their jobs, of
+        which the first `limit` that are due are looked at, are done with it.
         """
         ...
 

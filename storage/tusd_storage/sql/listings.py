@@ -3,7 +3,9 @@
 Owns the keyset pages. Knows no driver.
 """
 
+from collections.abc import Collection
 from datetime import datetime
+from functools import cached_property, partial
 
 from tusd_storage.ports.listings import Node
 from tusd_storage.records import Asset, AssetState, SessionState, UploadSession
@@ -11,6 +13,7 @@ from tusd_storage.sql import commits
 from tusd_storage.sql.calls import Connection
 from tusd_storage.sql.executors import Executor
 from tusd_storage.sql.outbox import SqlAnnouncements
+from tusd_storage.sql.promotions import PromotionStatements, settle_unquestioned
 from tusd_storage.sql.rows import NODE, SESSION, maybe_micros, micros
 from tusd_storage.sql.statements import Statements
 
@@ -23,6 +26,10 @@ class SqlListings:
     def __init__(self, executor: Executor, sql: Statements) -> None:
         self._executor = executor
         self._sql = sql
+
+    @cached_property
+    def _promotions(self) -> PromotionStatements:
+        return PromotionStatements(self._sql)
 
     async def list_sessions(
         self,
@@ -74,6 +81,19 @@ class SqlListings:
         return await run(
             lambda connection: commits.settle_asset(self._sql, connection, state, params, told)
         )
+
+    async def settle_unquestioned(
+        self, *, profiles: Collection[str], now: datetime, limit: int
+    ) -> int:
+        work = partial(
+            settle_unquestioned,
+            self._promotions,
+            profiles=profiles,
+            now=now,
+            limit=limit,
+            announcements=self.announcements,
+        )
+        return await self._executor.transaction(work) if profiles else 0
 
     async def seen(self, node: Node) -> None:
         def work(connection: Connection) -> None:

@@ -62,7 +62,7 @@ class Statements:
     append_both: Mapping[tuple[SessionState, bool], str] | None = None
 
     def __init__(self, dialect: Dialect) -> None:
-        self._sqlite = dialect.name == SQLITE
+        self.is_sqlite = self._sqlite = dialect.name == SQLITE
         self._dialect = SQLiteDialect_pysqlite(paramstyle="named") if self._sqlite else dialect
         self._sessions()
         self._commits()
