@@ -95,7 +95,6 @@ class _Writer:
                     connection = self._begin(flush=flush)
             except Exception as error:
                 if is_busy(error) and not last_try:
-                    self.close()
                     return None
                 raise
             if answers is None:
