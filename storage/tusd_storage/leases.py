@@ -12,9 +12,13 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+import structlog
+
 from tusd_storage.errors import LeaseHeld, LeaseLost, StorageError, Unavailable
 from tusd_storage.ports import SessionStore
 from tusd_storage.records import UploadSession
+
+log = structlog.get_logger(__name__)
 
 POLL_S = 0.3
 """How often a holder looks whether somebody wants its upload, and a taker whether it is free."""
@@ -265,6 +269,8 @@ class LeaseManager:
                 await self._answer()
             except StorageError:
                 pass  # the next round tries again; leases that ran out are noticed below
+            except Exception:  # without a keeper every lease of the process would run out
+                log.exception("lease_keeper_failed")
             self._notice_lost()
 
     async def _answer(self) -> None:

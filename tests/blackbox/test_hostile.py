@@ -167,6 +167,17 @@ def test_coded_bodies_are_refused_before_they_are_read(target: Site, coding: str
     assert target.tus.delete(url).status == 204
 
 
+@pytest.mark.parametrize("coding", ["gzip, chunked", "deflate,chunked", "br, gzip, chunked"])
+def test_coded_transfers_are_refused_before_they_are_read(target: Site, coding: str) -> None:
+    url = target.tus.create(50)
+    headers = BODY | {"Upload-Offset": "0", "Transfer-Encoding": coding}
+    answer = ask(target, request_head("PATCH", urlsplit(url).path, headers))
+    assert answer is not None
+    assert answer.status == 415 and b"unsupported_media_type" in answer.body
+    assert target.tus.offset(url) == 0
+    assert target.tus.delete(url).status == 204
+
+
 SIZES = ["-1", "+1", "1.5", "1e3", "0x10", "1 1", "5, 5", "", "NaN", "9" * 19, "9" * 5000, "\xb2"]
 
 

@@ -256,3 +256,24 @@ async def test_a_lease_that_could_not_be_given_back_is_not_kept_for_ever(
             assert lease.session.lease_stolen or taker == "another"
     finally:
         await first.aclose()
+
+
+async def test_the_keeper_outlives_what_nobody_foresaw(
+    make: Make, upload: UploadSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = make("a", "1", timedelta(seconds=2))
+    writer = Writer(manager, upload)
+    await writer.holding.wait()
+    store, failed = manager._store, asyncio.Event()
+    wanted = store.wanted
+
+    async def unforeseen(holder: str) -> list[str]:
+        monkeypatch.setattr(store, "wanted", wanted)
+        failed.set()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(store, "wanted", unforeseen)
+    await failed.wait()
+    await asyncio.sleep(3)  # longer than the lease lasts without being renewed
+    writer.leave()
+    assert await writer.task == 1

@@ -293,7 +293,6 @@ async def test_bits_that_stay_wrong_are_told(bench: Bench) -> None:
         (Answer(403), AccessDenied),
         (Answer(400, "ExpiredToken"), AccessDenied),
         (Answer(404, "NoSuchUpload"), NoSuchUpload),
-        (Answer(404), NoSuchUpload),
         (Answer(404, "NoSuchBucket"), StoreRefused),
         (Answer(400, "EntityTooLarge"), StoreRefused),
         (Answer(301, "PermanentRedirect"), StoreRefused),

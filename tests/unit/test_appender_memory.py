@@ -15,6 +15,7 @@ from isal import isal_zlib
 from tusd_py.telemetry.stages import Stages
 from tusd_py.uploads import appender
 from tusd_py.uploads.appender import Appender, AppendTools
+from tusd_py.uploads.body import Interrupted, Stop
 from tusd_py.uploads.memory import MemoryBudget, PartBuffer
 from tusd_storage.errors import StoreUnavailable
 from tusd_storage.partplan import MIB, PartPlan
@@ -305,3 +306,42 @@ async def test_a_part_that_fails_in_an_unknown_way_is_missed() -> None:
     with pytest.raises(StoreUnavailable):
         await bench.end()
     assert not bench.finished_with
+
+
+async def ended(bench: Bench) -> None:
+    """The appender reads no further, though its client neither sends nor leaves."""
+    async with asyncio.timeout(5):
+        await asyncio.wait([bench.run])
+    with pytest.raises(Interrupted):
+        bench.run.result()
+
+
+async def test_who_is_told_to_stop_while_it_makes_room_reads_no_further() -> None:
+    bench = Bench(length=None)
+    bench.new_spool.clear()
+    bench.reader.queue.put_nowait(b"A" * FAST)
+    await spin()
+    bench.budget.used += 10 * MIB  # others have spent the budget
+    bench.reader.withdraw()
+    await spin()
+    bench.appender.stop(Stop.WANTED)
+    bench.new_spool.set()
+    await ended(bench)
+    assert bench.tail.data == b"A" * FAST
+
+
+async def test_who_is_told_to_stop_before_a_slab_is_free_reads_no_further() -> None:
+    bench = Bench(length=None)
+    bench.reader.queue.put_nowait(b"A" * 10)
+    await spin()
+    bench.spool.gate.clear()
+    spilling = await bench.stale()
+    await spin()
+    bench.reader.queue.put_nowait(b"B" * FAST)
+    await spin()
+    assert bench.reader.room is None
+    bench.appender.stop(Stop.SHUTDOWN)
+    bench.spool.gate.set()
+    await spilling
+    await ended(bench)
+    assert bench.tail.data == b"A" * 10 + b"B" * FAST

@@ -107,6 +107,8 @@ def check_media_type(headers: Headers) -> None:
         raise UnsupportedMediaType(f"the body must be sent as {OFFSET_MEDIA_TYPE}")
     if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise UnsupportedMediaType("the body must be sent without Content-Encoding")
+    if headers.get("transfer-encoding", "chunked").strip().lower() not in ("chunked", "identity"):
+        raise UnsupportedMediaType("the body must be sent with no transfer coding but chunked")
 
 
 def effective_method(method: str, headers: Headers) -> str:

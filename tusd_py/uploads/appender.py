@@ -172,6 +172,7 @@ class Appender:
                     size = await self._read_into_slab()
                     if size:
                         continue
+                    self._check()
                 chunk = await self._read(self._reader.read())
                 size = len(chunk)
                 if not size:
@@ -205,6 +206,7 @@ class Appender:
             return 0
         buffer = self._buffer
         await buffer.settled()
+        self._check()
         room = buffer.room(self.last_activity)[:most]
         self._lent = True
         try:

@@ -63,6 +63,9 @@ PART_OPERATIONS = frozenset(
 )
 """Operations on an upload id, where "not found" can only mean the upload."""
 
+_WITHOUT_BODY = frozenset({"HeadObject", "HeadBucket"})
+"""Their answers have no room for a code."""
+
 THROTTLING = frozenset(
     {
         *("SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling", "ThrottlingException"),
@@ -142,6 +145,9 @@ def _by_status(operation: str, status: int, code: str, what: str) -> StorageErro
     if status == 429:
         return Throttled(what)
     if status in RETRYABLE_STATUSES:
+        return StoreUnavailable(what)
+    if status == 404 and not code and operation not in _WITHOUT_BODY:
+        # No store says so without a code: something before it has no route to it right now.
         return StoreUnavailable(what)
     if status == 404 and code != "NoSuchBucket":
         return _missing(operation, code, what)
