@@ -63,7 +63,10 @@ class NodeTails:
         fd = residue = None
         if fresh:
             residue = found_at(path)
-        elif steal or (fd := self._open_trusted(session_id, path, size, crc32)) is None:
+        elif not steal:
+            fence()
+            fd = self._open_trusted(session_id, path, size, crc32)
+        if not fresh and fd is None:
             fd = await self._opened(self._guard, session_id, path, size, crc32, steal, fence)
         return NodeTail(
             session_id=session_id,
