@@ -63,7 +63,7 @@ class NodeTails:
         fd = residue = None
         if fresh:
             residue = found_at(path)
-        elif not steal:
+        elif not steal and session_id in self._trusted:
             fence()
             fd = self._open_trusted(session_id, path, size, crc32)
         if not fresh and fd is None:
@@ -92,8 +92,6 @@ class NodeTails:
 
         Its name and its inode are in the kernel's memory, and nothing of it is read.
         """
-        if session_id not in self._trusted:
-            return None
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
