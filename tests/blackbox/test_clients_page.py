@@ -12,6 +12,7 @@ from tests.support.browser import Browser, require_chromium
 from tests.support.engines import missing
 from tests.support.process import ServerProcess
 from tests.support.proxy import Proxy
+from tests.support.tus import TusClient
 from tusd_storage.partplan import MIB
 
 SIZE = 16 * MIB + 7
@@ -120,6 +121,45 @@ def test_a_reload_in_the_middle(site: Site, file: Path) -> None:
         site.wait_for_state(file, "done")
         assert "HEAD" in site.methods(since) and "POST" not in site.methods(since)
         assert site.download(file) == file.read_bytes()
+
+
+def test_finished_uploads_and_their_links_survive_a_reload(site: Site, tmp_path: Path) -> None:
+    files = [tmp_path / f"kept {number}.bin" for number in range(3)]
+    for file in files:
+        file.write_bytes(file.name.encode() * 1000)
+    site.browser.open(f"{site.server.url}/")
+    site.browser.choose("#pick", files)
+    site.browser.wait_until(f"{finished_cards('current')}.length === {len(files)}")
+    site.browser.reload()
+    site.browser.wait_until(f"{finished_cards('finished')}.length >= {len(files)}")
+    assert site.browser.evaluate("document.querySelector('#current').hidden")
+    for file in files:
+        assert site.download(file) == file.read_bytes()
+    first, second, third = files
+    site.browser.click(f'button[aria-label="Delete {first.name}"]')
+    site.browser.wait_until(f"!{named('finished', first)}")
+    url = site.browser.evaluate(
+        f"document.querySelector('a[aria-label=\"Download {second.name}\"]').href"
+    )
+    assert TusClient(site.server.uploads_url).delete(url).status == 204
+    site.browser.reload()
+    site.browser.wait_until(named("finished", third))
+    assert not site.browser.evaluate(named("finished", second)), "the server has it no more"
+    site.browser.click("#clear-finished")
+    site.browser.reload()
+    site.browser.wait_until("document.querySelector('#endpoint').textContent.length > 1")
+    assert site.browser.evaluate("localStorage.getItem('tusd-py.finished')") == "[]"
+
+
+def finished_cards(section: str) -> str:
+    """JavaScript for the finished uploads of a section."""
+    return f"document.querySelectorAll('#{section}-list .card[data-state=done]')"
+
+
+def named(section: str, file: Path) -> str:
+    """JavaScript that tells whether a section lists the file as finished."""
+    name = f"card.querySelector('.name').textContent === {file.name!r}"
+    return f"[...{finished_cards(section)}].some((card) => {name})"
 
 
 def test_a_server_killed_in_the_middle(site: Site, file: Path) -> None:

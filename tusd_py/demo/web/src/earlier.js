@@ -1,5 +1,6 @@
 // Uploads that an earlier visit left unfinished, as the browser's storage and the server know them.
 
+import * as finished from "./finished.js";
 import { store } from "./transfers.js";
 
 /** Unfinished uploads with what the server has of each; those it no longer has are forgotten. */
@@ -21,7 +22,12 @@ async function withOffset(entry) {
     });
     if ([403, 404, 410].includes(answer.status)) return await forget(entry);
     const offset = Number(answer.headers.get("Upload-Offset") ?? NaN);
-    if (offset === entry.size) return await forget(entry);
+    if (offset === entry.size) {
+      // The page went away before it heard of the end.
+      const { uploadUrl: url, size } = entry;
+      finished.keep({ url, name: nameOf(entry), size, at: new Date().toISOString() });
+      return await forget(entry);
+    }
     return { ...entry, offset };
   } catch {
     return { ...entry, offset: NaN };
@@ -35,12 +41,18 @@ export async function forget(entry) {
 
 /** Deletes it here and on the server. Throws when the server cannot be reached. */
 export async function remove(entry) {
-  const answer = await fetch(entry.uploadUrl, {
-    method: "DELETE",
-    headers: { "Tus-Resumable": "1.0.0" },
-  });
-  if (!answer.ok && ![403, 404, 410].includes(answer.status)) throw new Error(String(answer.status));
+  await terminate(entry.uploadUrl);
   await forget(entry);
+}
+
+/** Has the server delete an upload. Throws when it cannot be reached. */
+export async function terminate(url) {
+  const answer = await fetch(url, { method: "DELETE", headers: { "Tus-Resumable": "1.0.0" } });
+  if (!answer.ok && ![403, 404, 410].includes(answer.status)) throw new Error(String(answer.status));
+}
+
+export function nameOf(entry) {
+  return entry.metadata?.filename ?? "A file without a name";
 }
 
 /** Whether a chosen file can be the one of the entry. */

@@ -2,6 +2,7 @@
 
 import { Upload, defaultOptions } from "tus-js-client";
 
+import * as finished from "./finished.js";
 import * as words from "./words.js";
 
 const AT_ONCE = 3;
@@ -50,6 +51,7 @@ export class Transfers extends EventTarget {
   }
 
   remove(transfer) {
+    if (transfer.url) finished.drop(transfer.url);
     this.items = this.items.filter((item) => item !== transfer);
     this.changed(transfer);
     this.next();
@@ -201,6 +203,8 @@ export class Transfer {
 
   #succeed() {
     this.sent = this.file.size;
+    const { name, size } = this.file;
+    finished.keep({ url: this.url, name, size, at: new Date().toISOString() });
     this.#enter(State.DONE);
     this.owner.next();
   }

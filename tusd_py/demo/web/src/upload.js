@@ -1,14 +1,16 @@
 // The page at `/`: what is seen and clicked. The uploads themselves are in transfers.js.
 
 import { byId, configure, copyButton, element, speak } from "./dom.js";
-import { findEarlier, matches, remove } from "./earlier.js";
+import { findEarlier, matches, nameOf, remove, terminate } from "./earlier.js";
 import { carriesFiles, filesOf } from "./files.js";
+import * as finished from "./finished.js";
 import * as format from "./format.js";
 import { State, Transfers } from "./transfers.js";
 
 const rows = new Map();
 let transfers;
 let earlier = [];
+let finishedEarlier = [];
 
 async function main() {
   transfers = new Transfers(await configure());
@@ -20,6 +22,7 @@ async function main() {
   takeFiles();
   byId("pause-all").addEventListener("click", pauseOrResumeAll);
   byId("clear-done").addEventListener("click", clearDone);
+  byId("clear-finished").addEventListener("click", clearFinished);
   byId("snippet").textContent = byId("snippet").textContent.replace("ENDPOINT", transfers.endpoint);
   await refreshEarlier();
 }
@@ -185,17 +188,19 @@ function actionsOf(transfer) {
       ];
     case State.DONE:
       return [
-        element(
-          "a",
-          { class: "button strong", href: transfer.url, "aria-label": `Download ${name}` },
-          "Download",
-        ),
-        copyButton("Copy link", transfer.url, { name }),
+        ...linkActions(name, transfer.url),
         action("Delete", name, () => transfer.discard(), "danger"),
-      ].filter(Boolean);
+      ];
     default:
       return [];
   }
+}
+
+function linkActions(name, url) {
+  return [
+    element("a", { class: "button strong", href: url, "aria-label": `Download ${name}` }, "Download"),
+    copyButton("Copy link", url, { name }),
+  ].filter(Boolean);
 }
 
 function action(label, name, run, look = "") {
@@ -256,6 +261,10 @@ async function refreshEarlier() {
   const found = await findEarlier();
   earlier = found.filter((entry) => !transfers.items.some((item) => item.follows(entry)));
   showEarlier();
+  // After that: an upload that was taken for unfinished may turn out to be whole.
+  const whole = await finished.findFinished();
+  finishedEarlier = whole.filter(({ url }) => !transfers.items.some((item) => item.url === url));
+  showFinished();
 }
 
 function showEarlier() {
@@ -264,7 +273,7 @@ function showEarlier() {
 }
 
 function earlierRow(entry) {
-  const name = entry.metadata?.filename ?? "A file without a name";
+  const name = nameOf(entry);
   const known = Number.isFinite(entry.offset);
   const note = element("p", { class: "status" }, known ? `Started ${format.ago(new Date(entry.creationTime))}` : "The server cannot be asked right now");
   const input = element("input", {
@@ -320,15 +329,67 @@ function earlierRow(entry) {
 }
 
 async function removeEarlier(entry, item, note) {
-  try {
+  await deleting(item, note, async () => {
     await remove(entry);
     earlier = earlier.filter((known) => known !== entry);
     showEarlier();
+  });
+}
+
+async function deleting(item, note, act) {
+  try {
+    await act();
     speak("Deleted");
   } catch {
     note.textContent = "It could not be deleted: the server cannot be reached. Try again.";
     item.dataset.state = "failed";
   }
+}
+
+function showFinished() {
+  byId("finished").hidden = !finishedEarlier.length;
+  byId("finished-list").replaceChildren(...finishedEarlier.map(finishedRow));
+}
+
+function finishedRow(entry) {
+  const { name, size, url, at } = entry;
+  const note = element("p", { class: "status" }, `Uploaded ${format.ago(new Date(at))}`);
+  const item = element(
+    "li",
+    { class: "card", "data-state": "done" },
+    element("span", { class: "badge", "aria-hidden": "true" }, format.kind(name)),
+    element(
+      "div",
+      { class: "what" },
+      element("p", { class: "name", title: name }, name),
+      element("div", { class: "line" }, note, element("p", { class: "numbers" }, format.size(size))),
+    ),
+    element(
+      "div",
+      { class: "actions" },
+      ...linkActions(name, url),
+      action("Delete", name, () => removeFinished(entry, item, note), "danger"),
+    ),
+  );
+  return item;
+}
+
+async function removeFinished(entry, item, note) {
+  await deleting(item, note, async () => {
+    await terminate(entry.url);
+    forgetFinished([entry]);
+  });
+}
+
+/** Takes them off the page; what the server has stays. */
+function clearFinished() {
+  forgetFinished(finishedEarlier);
+}
+
+function forgetFinished(entries) {
+  for (const { url } of entries) finished.drop(url);
+  finishedEarlier = finishedEarlier.filter((known) => !entries.includes(known));
+  showFinished();
 }
 
 main();
