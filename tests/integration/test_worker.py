@@ -4,17 +4,21 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
 from tests.support.reaping import Clock
 from tests.support.state import Database, a_completion, a_session, an_asset
+from tusd_py.settings import Settings
 from tusd_reaper.worker import Handler, Hopeless, Worker, WorkerConfig
 from tusd_storage.errors import StateUnavailable
-from tusd_storage.records import Job, JobState
+from tusd_storage.outbox import Announce, Announcement, Change, NewJob
+from tusd_storage.records import Asset, Job, JobState, UploadSession
 from tusd_storage.sql import SqlStore
 
 KIND = "promote_asset"
+SLOW = "hook:slow"
 QUICK = WorkerConfig(poll_s=0.01, lock=timedelta(seconds=0.3), drain_s=5)
 DEADLINE_S = 20
 
@@ -151,6 +155,86 @@ async def test_after_too_many_tries_it_is_dead_until_revived(queue: Queue) -> No
     assert await queue.store.revive("a", now=queue.clock())
     assert await worker.run_due() == 1
     assert (await queue.job("a")).state is JobState.DONE
+
+
+@pytest.mark.parametrize(("by_chance", "least_h"), [("shortest", 4.5), ("longest", 9.0)])
+async def test_the_tries_outlast_hours_of_an_outage(
+    queue: Queue, by_chance: str, least_h: float
+) -> None:
+    """With the delays and the number of tries that a server has."""
+    tries = Settings.model_fields["job_attempts"].default
+    began: list[timedelta] = []
+
+    async def away(_: Job) -> None:
+        began.append(queue.clock.ahead)
+        raise ConnectionError("the hook's server is away")
+
+    await queue.add("a")
+    worker = Worker(
+        queue.store,
+        {KIND: away},
+        name="w",
+        now=queue.clock,
+        config=WorkerConfig(max_attempts=tries),
+        uniform=min if by_chance == "shortest" else max,
+    )
+    while (job := await queue.job("a")).state is JobState.QUEUED:
+        queue.clock.forward(max(job.run_at - queue.clock(), timedelta()) + timedelta(seconds=0.01))
+        assert await worker.run_due() == 1
+    assert (job.state, job.attempts, len(began)) == (JobState.DEAD, tries, tries)
+    assert least_h < (began[-1] - began[0]) / timedelta(hours=1) < least_h + 0.5
+    pauses = [later - sooner for sooner, later in pairwise(began)]
+    assert max(pauses) <= timedelta(hours=1, seconds=2), "back within the hour after the outage"
+
+
+class Both:
+    """Writes a second job with every completion, as a hook's event is."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def bind(self) -> Announce:
+        def announce(change: Change, session: UploadSession, _: Asset | None) -> Announcement:
+            if change is not Change.COMPLETED:
+                return Announcement()
+            job = NewJob(
+                id=f"event-{session.id}",
+                kind=SLOW,
+                subject=session.id,
+                payload={},
+                run_at=self._clock() - timedelta(hours=1),  # due before all others
+            )
+            return Announcement(jobs=(job,))
+
+        return announce
+
+
+async def test_a_kind_that_hangs_leaves_room_for_the_others(database: Database) -> None:
+    hold, hanging, ran = asyncio.Event(), 0, []
+
+    async def hang(_: Job) -> None:
+        nonlocal hanging
+        hanging += 1
+        await hold.wait()
+
+    async def promote(job: Job) -> None:
+        ran.append(job.id)
+
+    clock = Clock()
+    async with database.open(Both(clock)) as store:
+        queue = Queue(store)
+        names = [f"j{n}" for n in range(9)]
+        await queue.add(*names)
+        worker = Worker(store, {SLOW: hang, KIND: promote}, name="w", now=clock, config=QUICK)
+        async with running(worker):
+            await until(lambda: len(ran) == len(names))
+            assert hanging == QUICK.parallel // 2, "half of the places, and no more"
+            await queue.add("late")
+            await until(lambda: "late" in ran)
+            hold.set()
+            await until(lambda: hanging == len(names) + 1)
+        assert set((await queue.states()).values()) == {JobState.DONE}
+    assert sorted(ran) == sorted([*names, "late"]), "each once"
 
 
 async def test_a_hopeless_job_is_not_tried_again(queue: Queue) -> None:

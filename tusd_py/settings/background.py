@@ -26,4 +26,5 @@ class BackgroundSettings(Area):
     work_parallel: int = Field(default=4, ge=1, le=256)
     """Jobs that one process runs at the same time."""
     job_attempts: int = Field(default=20, ge=1, le=100)
-    """Tries before a job is given up, after five to ten hours; `tusd-py jobs retry` tries again."""
+    """Tries before a job is given up, after four and a half to nine hours; `tusd-py jobs retry`
+    tries again."""
