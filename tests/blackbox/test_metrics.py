@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,8 @@ import pytest
 from tests.blackbox.conftest import Site, open_site
 from tests.support.engines import Engine
 from tests.support.metrics import Scrape, scrape
-from tests.support.process import ServerFailed, ServerProcess, free_port
+from tests.support.process import ServerFailed, ServerProcess, free_port, run_program
+from tests.support.proxy import Proxy
 from tests.support.tus import TusClient, poll
 from tests.support.wire import Answer, exchange, request_head
 from tusd_py.settings import Settings
@@ -216,3 +217,66 @@ def test_two_workers_count_together_and_a_killed_one_is_not_forgotten(
             assert told.value("tusd_uploads_finished") == 30
             assert told.value("tusd_py_workers") == 2
             assert told.value("tusd_py_memory_budget_limit_bytes") == 2 * BUDGET
+
+
+# -- Processes beside the server
+
+
+def test_a_worker_of_its_own_tells_its_own(seaweed: Engine, tmp_path: Path) -> None:
+    settings = {"TUSD_S3_PREFIX": seaweed.prefix(), "TUSD_WORK": "false"}
+    with ServerProcess(tmp_path / "server", seaweed, extra_env=settings) as server:
+        TusClient(server.uploads_url).upload(b"some bytes")
+        with beside(server, seaweed, "work", settings) as worker:
+            worker.wait_for_log("asset_settled")
+            poll(lambda: settled(scrape(worker.url)), timeout_s=30)
+            told = scrape(worker.url)
+            assert told.value("tusd_py_workers") == 1
+            assert told.total("tusd_requests_total") == 0, "it serves nothing else"
+            ours = scrape(server.url)
+            assert ours.total("tusd_requests_total", method="POST") == 1
+            taken = dict(worker.environment)
+            refused = run_program("work", extra_env=taken, cwd=worker.folder)
+            assert refused.returncode == 2 and "another work_metrics_port" in refused.stderr
+            assert worker.terminate() == 0
+
+
+def settled(told: Scrape) -> bool:
+    """Whether the database, as this process sees it, has no job left."""
+    return told.value("tusd_py_database_up") == 1 and not told.total("tusd_py_jobs")
+
+
+def test_sweeps_from_outside_are_seen_while_they_run(seaweed: Engine, tmp_path: Path) -> None:
+    settings = {"TUSD_S3_PREFIX": seaweed.prefix(), "TUSD_REAP": "false"}
+    with (
+        Proxy(seaweed.endpoint) as slow,
+        ServerProcess(tmp_path / "server", seaweed, extra_env=settings) as server,
+    ):
+        slow.stall_after(0)
+        settings["TUSD_S3_ENDPOINT"] = slow.url
+        with beside(server, seaweed, "reap", settings, "--apply") as reaper:
+            slow.wait_for_faults(1)
+            swept = "tusd_py_reaper_sweep_duration_seconds_count"
+            assert scrape(reaper.url).total(swept) == 0
+            slow.release()
+            assert reaper.wait() == 0
+
+
+def beside(
+    server: ServerProcess,
+    engine: Engine,
+    command: str,
+    settings: Mapping[str, str],
+    *arguments: str,
+) -> ServerProcess:
+    """A command on the server's database, ready when its metrics are."""
+    port = free_port()
+    return ServerProcess(
+        server.folder.with_name(command),
+        engine,
+        database_url=server.database_url,
+        port=port,
+        command=command,
+        arguments=arguments,
+        extra_env=dict(settings) | {f"TUSD_{command.upper()}_METRICS_PORT": str(port)},
+        ready_path="/metrics",
+    )

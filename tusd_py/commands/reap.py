@@ -57,6 +57,6 @@ def run(settings: Settings, *, apply: bool, only: Sequence[str] | None, json: bo
 async def _reap(settings: Settings, only: Sequence[Sweep], *, apply: bool) -> Report:
     task = asyncio.current_task()
     assert task is not None
-    async with services(settings) as running:
+    async with services(settings, metrics="reap_metrics_port") as running:
         on_stop(task.cancel)
         return await running.maintenance.reap(only, apply=apply)

@@ -14,7 +14,7 @@ from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tusd_py.settings import Settings
+from tusd_py.settings import Settings, SettingsError
 from tusd_py.telemetry import logs
 
 if TYPE_CHECKING:
@@ -26,19 +26,41 @@ UNREACHABLE = 3
 
 
 @asynccontextmanager
-async def services(settings: Settings) -> AsyncIterator["Services"]:
-    """The services, begun; ended with the block. Raises: SettingsError, StateUnavailable."""
+async def services(settings: Settings, *, metrics: str | None = None) -> AsyncIterator["Services"]:
+    """The services, begun; ended with the block. `metrics`: the setting that may name a port on
+    which theirs are served meanwhile. Raises: SettingsError, StateUnavailable.
+    """
     from tusd_py.services import Services  # what `--help` needs none of
 
     settings.require_bucket()
     logs.configure(style=settings.log_format, level=settings.log_level)
-    quiet = settings.model_copy(update={"reap": False, "work": False, "expose_metrics": False})
-    running = Services(quiet, authorize=None)
+    port = getattr(settings, metrics) if metrics is not None else None
+    exposed = settings.expose_metrics and port is not None
+    if exposed:
+        _check_port(settings.metrics_host or settings.host, port, str(metrics))
+    own = {"reap": False, "work": False, "expose_metrics": exposed, "metrics_port": port}
+    running = Services(settings.model_copy(update=own), authorize=None)
     try:
         await running.start()
         yield running
     finally:
         await running.stop()
+
+
+def _check_port(host: str, port: int, name: str) -> None:
+    """Several processes can listen on the port of metrics, and a scrape would meet any of them.
+
+    Raises: SettingsError.
+    """
+    from tusd_py.server import port_is_free
+
+    try:
+        port_is_free(host, port)
+    except SettingsError as error:
+        raise SettingsError(
+            f"Metrics cannot be served on port {port} of {host}: "
+            f"stop what uses it, or write another {name}"
+        ) from error
 
 
 def on_stop(stop: Callable[[], object]) -> None:

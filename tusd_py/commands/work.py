@@ -26,7 +26,7 @@ def run(settings: Settings, *, once: bool) -> int:
 
 
 async def _work(settings: Settings, *, once: bool) -> int:
-    async with services(settings) as running:
+    async with services(settings, metrics="work_metrics_port") as running:
         worker = running.maintenance.worker
         if not running.job_handlers:
             complain("there is no kind of job that this program can run")

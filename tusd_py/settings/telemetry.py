@@ -23,7 +23,12 @@ class MetricsSettings(Area):
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
     """Port of their own for metrics. Default: `port`."""
     metrics_host: str | None = Field(default=None, min_length=1)
-    """Address to listen on for metrics, with `metrics_port`. Default: `host`."""
+    """Address to listen on for metrics on a port of their own. Default: `host`."""
+    work_metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port on which `tusd-py work` serves its metrics, which are not the server's. Default:
+    nowhere."""
+    reap_metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """The same for `tusd-py reap`, while it runs."""
 
     @field_validator("metrics_path")
     @classmethod
