@@ -12,7 +12,7 @@ from tests.support.engines import Engine
 from tests.support.metrics import Scrape, scrape
 from tests.support.process import ServerFailed, ServerProcess, free_port, run_program
 from tests.support.proxy import Proxy
-from tests.support.tus import TusClient, poll
+from tests.support.tus import TusClient, metadata, poll
 from tests.support.wire import Answer, exchange, request_head
 from tusd_py.settings import Settings
 
@@ -225,15 +225,19 @@ def test_two_workers_count_together_and_a_killed_one_is_not_forgotten(
 def test_a_worker_of_its_own_tells_its_own(seaweed: Engine, tmp_path: Path) -> None:
     settings = {"TUSD_S3_PREFIX": seaweed.prefix(), "TUSD_WORK": "false"}
     with ServerProcess(tmp_path / "server", seaweed, extra_env=settings) as server:
-        TusClient(server.uploads_url).upload(b"some bytes")
+        text = metadata({"filetype": "text/plain"})  # so its first bytes are read
+        TusClient(server.uploads_url).upload(b"some bytes", metadata=text)
         with beside(server, seaweed, "work", settings) as worker:
             worker.wait_for_log("asset_settled")
             poll(lambda: settled(scrape(worker.url)), timeout_s=30)
             told = scrape(worker.url)
             assert told.value("tusd_py_workers") == 1
             assert told.total("tusd_requests_total") == 0, "it serves nothing else"
+            read = {"operation": "GetObject", "outcome": "ok"}
+            assert told.value("tusd_py_s3_requests_total", **read) == 1
             ours = scrape(server.url)
             assert ours.total("tusd_requests_total", method="POST") == 1
+            assert ours.total("tusd_py_s3_requests_total", **read) == 0
             taken = dict(worker.environment)
             refused = run_program("work", extra_env=taken, cwd=worker.folder)
             assert refused.returncode == 2 and "another work_metrics_port" in refused.stderr

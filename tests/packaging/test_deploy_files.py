@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.balancers import find
 from tests.support.engines import Engine, missing
+from tests.support.foreground import find
 from tests.support.process import ROOT
 from tusd_py.settings import ENV_PREFIX, NODE_PATTERN, Settings
 from tusd_reaper.report import Sweep

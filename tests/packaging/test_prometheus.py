@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from tests.packaging.test_metrics_files import ALERTS, PAGE, alerts, dashboard
-from tests.support.balancers import find
 from tests.support.engines import Engine
+from tests.support.foreground import find
 from tests.support.hook_server import HookServer
 from tests.support.metrics import scrape
 from tests.support.process import ServerProcess
