@@ -96,6 +96,23 @@ def test_no_secret_reaches_a_line(stream: io.StringIO, style: str) -> None:
     assert "Traceback" in text
 
 
+def test_a_line_for_people_steers_no_terminal(stream: io.StringIO) -> None:
+    logs.configure(style="console", level="info", stream=stream)
+    nasty = "\x1b]0;owned\x07\x9b2J\u202egnp\rfake\n"
+    structlog.get_logger("x").warning(nasty, error=nasty, listed=[nasty], by={"name": nasty})
+    logging.getLogger("foreign").warning("said %s", nasty)
+    try:
+        raise RuntimeError(nasty)
+    except RuntimeError:
+        structlog.get_logger("x").exception("failed")
+    told = stream.getvalue()
+    assert all(char.isprintable() or char == "\n" for char in told), ascii(told)
+    assert told.count("owned") == 6
+    begun = [line for line in told.splitlines() if "[warning" in line or "[error" in line]
+    assert len(begun) == 3
+    assert "Traceback (most recent call last):\n" in told
+
+
 def test_configuring_again_replaces_the_first(stream: io.StringIO) -> None:
     logs.configure(style="json", stream=io.StringIO())
     logs.configure(style="json", stream=stream)

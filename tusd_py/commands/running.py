@@ -34,11 +34,12 @@ async def services(settings: Settings, *, metrics: str | None = None) -> AsyncIt
 
     settings.require_bucket()
     logs.configure(style=settings.log_format, level=settings.log_level)
-    port = getattr(settings, metrics) if metrics is not None else None
-    exposed = settings.expose_metrics and port is not None
-    if exposed:
+    port: int | None = None
+    if metrics is not None and settings.expose_metrics:
+        port = getattr(settings, metrics)
+    if port is not None:
         _check_port(settings.metrics_host or settings.host, port, str(metrics))
-    own = {"reap": False, "work": False, "expose_metrics": exposed, "metrics_port": port}
+    own = {"reap": False, "work": False, "expose_metrics": port is not None, "metrics_port": port}
     running = Services(settings.model_copy(update=own), authorize=None)
     try:
         await running.start()

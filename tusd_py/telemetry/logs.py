@@ -36,6 +36,8 @@ _CHATTY = (
 )
 """Libraries whose debug lines hold signatures or statements: warnings and worse only."""
 
+_MANY_LINES = ("exception", "stack")
+
 _UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access")
 
 
@@ -60,6 +62,7 @@ def configure(*, style: str = "console", level: str = "info", stream: TextIO | N
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 hide_secrets,
+                *(() if style == "json" else (escape_controls,)),
                 _renderer(style, colors=target.isatty()),
             ],
         )
@@ -91,6 +94,24 @@ def hide_secrets(
 ) -> MutableMapping[str, Any]:
     """A structlog processor: masks values of secret-looking keys, and secrets inside texts."""
     return {key: _hidden(key, value) for key, value in event.items()}
+
+
+def escape_controls(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A structlog processor for lines that people read in a terminal: names and errors may be
+    chosen by strangers, and steer none. Tracebacks keep their lines."""
+    return {key: _escaped(value, key in _MANY_LINES) for key, value in event.items()}
+
+
+def _escaped(value: Any, many_lines: bool) -> Any:
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    kept = "\n" if many_lines else ""
+    return "".join(
+        char if char.isprintable() or char in kept else char.encode("unicode_escape").decode()
+        for char in value
+    )
 
 
 def without_secrets(text: str) -> str:
