@@ -58,8 +58,9 @@ def _check_port(host: str, port: int, name: str) -> None:
     try:
         port_is_free(host, port)
     except SettingsError as error:
+        reason = getattr(error.__cause__, "strerror", None)
         raise SettingsError(
-            f"Metrics cannot be served on port {port} of {host}: "
+            f"Metrics cannot be served on port {port} of {host} ({reason}): "
             f"stop what uses it, or write another {name}"
         ) from error
 
