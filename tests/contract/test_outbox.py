@@ -104,6 +104,20 @@ async def test_every_change_is_told_once(store: SqlStore, recorder: Recorder) ->
     assert deleted[1].deleted_at == later(4)
 
 
+async def test_those_settled_together_are_told_one_by_one(
+    store: SqlStore, recorder: Recorder
+) -> None:
+    for name in ("one", "two"):
+        session = a_session(name, asset_id=name, content_type=None)
+        await store.create(session, an_asset(name))
+        await store.complete(a_completion(session, content_type=None))
+    recorder.seen.clear()
+    for _ in range(2):
+        await store.settle_unquestioned(profiles=["default"], now=later(3), limit=9)
+    told = sorted((change, session.id) for change, session, _ in recorder.seen)
+    assert told == [(Change.AVAILABLE, "one"), (Change.AVAILABLE, "two")]
+
+
 @pytest.mark.parametrize("state", [SessionState.ABORTED, SessionState.EXPIRED, SessionState.FAILED])
 async def test_an_end_is_told_once(
     store: SqlStore, recorder: Recorder, state: SessionState

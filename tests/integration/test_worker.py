@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -403,3 +403,30 @@ async def test_a_crash_between_work_and_word_runs_it_again(queue: Queue) -> None
     await queue.worker(handle).run_due()
     assert ran == ["a", "a"]
     assert (await queue.job("a")).state is JobState.DONE
+
+
+async def test_what_needs_no_handler_is_not_claimed(queue: Queue) -> None:
+    ran: list[str] = []
+    down = [StateUnavailable("down")]
+
+    async def handle(job: Job) -> None:
+        ran.append(job.id)
+
+    async def shortcut(now: datetime) -> int:
+        if down:
+            raise down.pop()
+        mine = await queue.store.claim(
+            worker="short", kinds=[KIND], now=now, until=now + timedelta(seconds=9), limit=2
+        )
+        for job in mine:
+            await queue.store.succeed(job.id, worker="short", now=now)
+        return len(mine)
+
+    await queue.add("a")
+    worker = Worker(queue.store, {KIND: handle}, name="w", now=queue.clock, shortcut=shortcut)
+    assert await worker.run_due() == 1
+    assert ran == ["a"]
+    await queue.add("b", "c", "d")
+    assert await worker.run_due() == 3
+    assert ran == ["a", "d"]
+    assert set((await queue.states()).values()) == {JobState.DONE}
