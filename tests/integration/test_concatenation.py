@@ -1,5 +1,6 @@
 """Final uploads on every store: content, order, partials of every size, faults and retries."""
 
+import asyncio
 import os
 import zlib
 from collections.abc import AsyncIterator, Iterator
@@ -208,6 +209,53 @@ async def test_a_half_copied_final_upload_that_cannot_go_on_fails(
         partials = [await here.engine.find(name) for name in row.concat]
         again = await final(here, *partials)
         assert await here.content(again) == b"".join(pieces)
+
+
+async def test_what_passes_through_many_final_uploads_is_counted_and_bounded(
+    faulty: Node, sessions: SqlStore
+) -> None:
+    """A dozen of them held a dozen times four parts in memory, which nothing counted."""
+    pieces = [os.urandom(1 * MIB) for _ in range(11)]
+    partials = [await partial(faulty, piece) for piece in pieces]
+    store = store_of(faulty)
+    reads = store.calls["read"]
+    gate = store.hold("upload_part")
+    finals = [asyncio.create_task(final(faulty, *partials)) for _ in range(12)]
+    while not await all_opened(sessions, len(finals)) or store.calls["upload_part"] < 4:
+        await asyncio.sleep(0.01)
+    assert store.calls["upload_part"] == 4
+    assert store.calls["read"] - reads == 4 * 5
+    assert faulty.engine.memory_used == 4 * 5 * MIB
+    gate.set()
+    for done in await asyncio.gather(*finals):
+        assert await faulty.content(done) == b"".join(pieces)
+    assert faulty.engine.memory_used == 0
+
+
+async def all_opened(sessions: SqlStore, count: int) -> bool:
+    rows = await sessions.list_sessions(limit=100)
+    return sum(1 for row in rows if row.concat and row.upload_id) == count
+
+
+async def test_what_is_larger_than_the_memory_waits_on_disk(
+    sessions: SqlStore, tmp_path: Path
+) -> None:
+    store = FaultyStore(MemoryStore())
+    limits = StoreLimits(equal_parts=True, part_size=32 * MIB)
+    async with node(
+        sessions, store, tmp_path / "tails", limits=limits, memory_budget=16 * MIB
+    ) as here:
+        pieces = [os.urandom(20 * MIB), os.urandom(13 * MIB)]
+        partials = [await partial(here, piece) for piece in pieces]
+        gate = store.hold("upload_part")
+        task = asyncio.create_task(final(here, *partials))
+        while not store.calls["upload_part"]:
+            await asyncio.sleep(0.01)
+        assert here.engine.memory_used <= 6 * MIB
+        gate.set()
+        done = await task
+        assert await here.content(done) == b"".join(pieces)
+        assert here.engine.memory_used == 0
 
 
 async def test_the_checksum_of_the_whole_is_composed(faulty: Node) -> None:

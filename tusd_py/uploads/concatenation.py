@@ -6,23 +6,19 @@ Durable like any other upload: parts that landed are in the ledger, so a later t
 import asyncio
 from collections.abc import Sequence
 
-from isal import isal_zlib
-
 from tusd_py.protocol.errors import NotConcatenable, SizeExceeded, UploadGone
 from tusd_py.telemetry.stages import Stage, Stages
-from tusd_py.uploads.completion import EMPTY, Finisher, combine_crc32, object_spec
+from tusd_py.uploads.completion import Finisher, combine_crc32, object_spec
+from tusd_py.uploads.gathering import Gatherer
 from tusd_py.uploads.ledger import Ledger
 from tusd_storage import lifecycle
-from tusd_storage.copyplan import PlanChanged, PlannedPart, Span, plan_copy
+from tusd_storage.copyplan import PlanChanged, PlannedPart, plan_copy
 from tusd_storage.partplan import StoreLimits, TooLarge
 from tusd_storage.ports import ObjectStore, SessionStore
-from tusd_storage.records import Body, Kind, Part, SessionState, UploadSession
+from tusd_storage.records import Kind, Part, SessionState, UploadSession
 
 PARALLEL = 4
 """Copies of one final upload under way at once."""
-
-READS = 8
-"""Small partial uploads of one part that are read at once."""
 
 
 async def load_partials(
@@ -86,12 +82,14 @@ class Concatenator:
         sessions: SessionStore,
         objects: ObjectStore,
         finisher: Finisher,
+        gatherer: Gatherer,
         limits: StoreLimits,
         stages: Stages | None = None,
     ) -> None:
         self._sessions = sessions
         self._objects = objects
         self._finisher = finisher
+        self._gatherer = gatherer
         self._limits = limits
         self._stages = stages or Stages()
 
@@ -107,8 +105,13 @@ class Concatenator:
         partials = await load_partials(self._sessions, session.concat, owner=session.owner)
         crc32 = _whole_crc32(partials)
         await self._finisher.check_declared(ledger, crc32)
-        last = await self._copy_all(ledger, partials)
-        return await self._finisher.finish(ledger, last, crc32=crc32)
+        parts = await self._plan(ledger, partials)
+        if len(parts) == 1 and not parts[0].copied and session.upload_id is None:
+            async with self._gatherer.gathered(parts[0], partials) as body:
+                return await self._finisher.finish(ledger, body, crc32=crc32)
+        if parts:
+            await self._copy_all(ledger, parts, partials)
+        return await self._finisher.finish(ledger, crc32=crc32)
 
     async def _crc32_of(self, session: UploadSession) -> int | None:
         """Of a final upload that has its parts: its partials may be gone, their rows less often."""
@@ -116,19 +119,6 @@ class Concatenator:
         if not all(session_id in rows for session_id in session.concat):
             return None
         return _whole_crc32([rows[session_id] for session_id in session.concat])
-
-    async def _copy_all(self, ledger: Ledger, partials: Sequence[UploadSession]) -> Body:
-        """Copies every part not yet in the ledger; returns the bytes for a single PutObject."""
-        parts = await self._plan(ledger, partials)
-        session = ledger.session
-        if not parts:
-            return EMPTY
-        if len(parts) == 1 and not parts[0].copied and session.upload_id is None:
-            return await self._collect(parts[0], partials)
-        if session.upload_id is None:
-            await ledger.opened(await self._objects.create_multipart(object_spec(session)))
-        await self._copy_parts(ledger, parts, partials)
-        return EMPTY
 
     async def _plan(self, ledger: Ledger, partials: Sequence[UploadSession]) -> list[PlannedPart]:
         """The parts behind those of the ledger, which other settings may have cut."""
@@ -144,10 +134,13 @@ class Concatenator:
             await self._finisher.give_up(ledger, "copy_plan_changed")
             raise UploadGone("the rest of the final upload does not fit its parts") from error
 
-    async def _copy_parts(
+    async def _copy_all(
         self, ledger: Ledger, parts: Sequence[PlannedPart], partials: Sequence[UploadSession]
     ) -> None:
         """A few at a time, in order; each batch is committed as it lands."""
+        session = ledger.session
+        if session.upload_id is None:
+            await ledger.opened(await self._objects.create_multipart(object_spec(session)))
         for start in range(0, len(parts), PARALLEL):
             batch = parts[start : start + PARALLEL]
             results = await asyncio.gather(
@@ -173,11 +166,11 @@ class Concatenator:
         if session.upload_id is None:
             raise UploadGone("the final upload has no multipart upload")
         if not part.copied:
-            body = await self._collect(part, partials)
-            with self._stages.measure(Stage.PART, size=body.size):
-                return await self._objects.upload_part(
-                    session.bucket, session.object_key, session.upload_id, part.number, body
-                )
+            async with self._gatherer.gathered(part, partials) as body:
+                with self._stages.measure(Stage.PART, size=body.size):
+                    return await self._objects.upload_part(
+                        session.bucket, session.object_key, session.upload_id, part.number, body
+                    )
         (span,) = part.spans
         source = partials[span.source]
         with self._stages.measure(Stage.COPY, size=span.size):
@@ -191,22 +184,3 @@ class Concatenator:
                 size=span.size,
                 crc32=source.crc32 if span.size == source.length else None,
             )
-
-    async def _collect(self, part: PlannedPart, partials: Sequence[UploadSession]) -> Body:
-        """The bytes of a small part, read back from the store: at most one part in memory."""
-        chunks: list[bytes] = []
-        for start in range(0, len(part.spans), READS):
-            batch = part.spans[start : start + READS]
-            for read in await asyncio.gather(*(self._read(span, partials) for span in batch)):
-                chunks.extend(read)
-        crc32 = 0
-        for chunk in chunks:
-            crc32 = isal_zlib.crc32(chunk, crc32)
-        return Body(segments=tuple(chunks), size=part.size, crc32=crc32)
-
-    async def _read(self, span: Span, partials: Sequence[UploadSession]) -> list[bytes]:
-        source = partials[span.source]
-        reading = self._objects.read(
-            source.bucket, source.object_key, offset=span.offset, size=span.size
-        )
-        return [chunk async for chunk in reading]

@@ -32,6 +32,7 @@ from tusd_py.uploads.concatenation import Concatenator
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.creation import ANYWHERE, Place, new_upload
 from tusd_py.uploads.destinations import Destination, FindDestination
+from tusd_py.uploads.gathering import Gatherer
 from tusd_py.uploads.guard import Guard
 from tusd_py.uploads.ledger import Ledger
 from tusd_py.uploads.memory import MemoryBudget
@@ -78,7 +79,11 @@ class UploadEngine:
         self._guard = Guard(tails, node=config.node, rewinds=rewinds, emit=emit)
         self._terminator = Terminator(sessions, objects, tails, now)
         self._finisher = Finisher(sessions, objects, self._terminator, now, stages)
-        self._concatenator = Concatenator(sessions, objects, self._finisher, config.limits, stages)
+        budget = MemoryBudget(config.memory_budget)
+        gatherer = Gatherer(objects, budget, tails.spool)
+        self._concatenator = Concatenator(
+            sessions, objects, self._finisher, gatherer, config.limits, stages
+        )
         self._watch = Watch(
             idle_timeout_s=config.body_idle_timeout_s, min_rate=config.min_body_rate
         )
@@ -86,7 +91,7 @@ class UploadEngine:
             config=config,
             objects=objects,
             finisher=self._finisher,
-            budget=MemoryBudget(config.memory_budget),
+            budget=budget,
             new_spool=tails.spool,
             emit=emit,
             stages=stages,
