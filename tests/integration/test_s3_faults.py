@@ -100,6 +100,21 @@ class Bench:
     async def upload_part(self, spec: ObjectSpec, upload_id: str, data: bytes) -> Part:
         return await self.store.upload_part(spec.bucket, spec.key, upload_id, 1, body_of(data))
 
+    async def copy_part(
+        self, spec: ObjectSpec, upload_id: str, source: ObjectSpec, number: int = 1
+    ) -> Part:
+        """Of an object that is `content`."""
+        return await self.store.copy_part(
+            spec.bucket,
+            spec.key,
+            upload_id,
+            number,
+            source_key=source.key,
+            offset=0,
+            size=7,
+            crc32=zlib.crc32(b"content"),
+        )
+
     async def ready_to_complete(self) -> tuple[ObjectSpec, str, list[Part]]:
         spec = self.spec()
         upload_id = await self.store.create_multipart(spec)
@@ -205,16 +220,7 @@ async def test_a_store_may_be_long_silent_over_a_copy_and_a_completion(
         upload_id = await bench.store.create_multipart(spec)
         fake.fail("UploadPartCopy", late)
         fake.fail("CompleteMultipartUpload", late)
-        part = await bench.store.copy_part(
-            spec.bucket,
-            spec.key,
-            upload_id,
-            1,
-            source_key=source.key,
-            offset=0,
-            size=7,
-            crc32=zlib.crc32(b"content"),
-        )
+        part = await bench.copy_part(spec, upload_id, source)
         await bench.store.complete_multipart(spec.bucket, spec.key, upload_id, [part])
         assert fake.seen["UploadPartCopy"] == fake.seen["CompleteMultipartUpload"] == 1
         assert await bench.content(spec) == b"content"
@@ -228,21 +234,10 @@ async def test_copies_that_hang_stop_no_other_call(fake: FakeS3, seaweed: Engine
         part = await bench.upload_part(spec, upload_id, b"content")
         fake.fail("UploadPartCopy", *[Hang()] * 20)
         copies = [
-            asyncio.create_task(
-                bench.store.copy_part(
-                    spec.bucket,
-                    spec.key,
-                    upload_id,
-                    number,
-                    source_key=source.key,
-                    offset=0,
-                    size=7,
-                    crc32=None,
-                )
-            )
+            asyncio.create_task(bench.copy_part(spec, upload_id, source, number))
             for number in range(2, 22)
         ]
-        await asyncio.to_thread(fake.wait_for, "UploadPartCopy")
+        await asyncio.to_thread(fake.wait_for, "UploadPartCopy", 8)
         await bench.store.complete_multipart(spec.bucket, spec.key, upload_id, [part])
         assert await bench.store.head(spec.bucket, spec.key) is not None
         for copy in copies:
@@ -391,16 +386,7 @@ async def test_rare_calls_are_repeated(bench: Bench) -> None:
     await bench.store.probe(spec.bucket)
     await bench.store.put(source, body_of(b"content"))
     upload_id = await bench.store.create_multipart(spec)
-    part = await bench.store.copy_part(
-        spec.bucket,
-        spec.key,
-        upload_id,
-        1,
-        source_key=source.key,
-        offset=0,
-        size=7,
-        crc32=zlib.crc32(b"content"),
-    )
+    part = await bench.copy_part(spec, upload_id, source)
     assert len(await bench.store.list_parts(spec.bucket, spec.key, upload_id)) == 1
     assert [u async for u in bench.store.list_multipart(spec.bucket, bench.prefix)]
     await bench.store.complete_multipart(spec.bucket, spec.key, upload_id, [part])
