@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from enum import StrEnum
+from types import TracebackType
 
 
 class Stage(StrEnum):
@@ -58,20 +59,48 @@ class Stages:
         """To be held while the stage runs. `facts` hold no id, key or URL."""
         if not self._observers and not self._arounds:
             return nullcontext()
-        return self._measured(stage, facts)
+        observed = _Observed(self, stage)
+        return self._surrounded(observed, stage, facts) if self._arounds else observed
+
+    def begin(self, stage: Stage) -> float:
+        """When it began."""
+        self.active[stage] += 1
+        return time.perf_counter()
+
+    def end(self, stage: Stage, started: float, *, good: bool) -> None:
+        """Tells the observers."""
+        self.active[stage] -= 1
+        seconds = time.perf_counter() - started
+        for observer in self._observers:
+            observer(stage, seconds, good)
 
     @contextmanager
-    def _measured(self, stage: Stage, facts: dict[str, int | str]) -> Iterator[None]:
-        self.active[stage] += 1
-        started, good = time.perf_counter(), False
-        try:
-            with ExitStack() as stack:
-                for around in self._arounds:
-                    stack.enter_context(around(stage, facts))
-                yield
-            good = True
-        finally:
-            self.active[stage] -= 1
-            seconds = time.perf_counter() - started
-            for observer in self._observers:
-                observer(stage, seconds, good)
+    def _surrounded(
+        self, observed: "_Observed", stage: Stage, facts: dict[str, int | str]
+    ) -> Iterator[None]:
+        with observed, ExitStack() as stack:
+            for around in self._arounds:
+                stack.enter_context(around(stage, facts))
+            yield
+
+
+class _Observed:
+    """One stage under way. No generator: a request has several, and most have nobody around."""
+
+    __slots__ = ("_stage", "_stages", "_started")
+
+    def __init__(self, stages: Stages, stage: Stage) -> None:
+        self._stages = stages
+        self._stage = stage
+        self._started = 0.0
+
+    def __enter__(self) -> None:
+        self._started = self._stages.begin(self._stage)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stages.end(self._stage, self._started, good=kind is None)

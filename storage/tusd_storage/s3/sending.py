@@ -5,10 +5,9 @@ nothing of what the objects mean.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
-from tusd_storage.errors import StoreRefused
+from tusd_storage.errors import StorageError, StoreRefused
 from tusd_storage.records import Body, FileRange
 from tusd_storage.s3 import faults
 from tusd_storage.s3.config import Observe
@@ -74,8 +73,13 @@ class Sender:
             abort = Abort()
 
             def once() -> Answer:
-                with _translated(operation):
+                try:
                     return self._send(operation, sign(), body, abort)
+                except BodyTooShort as error:
+                    message = f"{operation}: the file is shorter than its range"
+                    raise StoreRefused("BodyTooShort", message) from error
+                except faults.FOREIGN as error:
+                    raise faults.from_exception(operation, error) from error
 
             return await self._threads.run_to_the_end(once, abort)
 
@@ -90,21 +94,28 @@ class Sender:
         self, operation: str, sign: Callable[[], Request], buffers: Sequence[bytes | memoryview]
     ) -> Answer | None:
         """Over a connection that is open already; None where a thread has to open one."""
-        with _translated(operation):
-            request = sign()
-            with self._observed(operation) as observation:
-                try:
-                    answer = await self._wire.send_at_once(request, buffers)
-                except StaleConnection:
-                    observation.outcome = "stale"
-                    return None
-                except asyncio.CancelledError:
-                    observation.outcome = "aborted"
-                    raise
-                if answer is None:
-                    observation.outcome = None
-                    return None
-                return observation.checked(operation, answer)
+        outcome: str | None = "unavailable"
+        started = self._clock()
+        try:
+            answer = await self._wire.send_at_once(sign(), buffers)
+            if answer is None:
+                outcome = None
+                return None
+            outcome, fault = _judged(operation, answer)
+        except StaleConnection:
+            outcome = "stale"
+            return None
+        except asyncio.CancelledError:
+            outcome = "aborted"
+            raise
+        except faults.FOREIGN as error:
+            raise faults.from_exception(operation, error) from error
+        finally:
+            if outcome is not None:
+                self._observe(operation, outcome, self._clock() - started)
+        if fault is not None:
+            raise fault
+        return answer
 
     def _send(self, operation: str, request: Request, body: Body, abort: Abort) -> Answer:
         try:
@@ -115,26 +126,22 @@ class Sender:
     def _try(
         self, operation: str, request: Request, body: Body, abort: Abort, *, fresh: bool
     ) -> Answer:
-        with self._observed(operation) as observation:
-            try:
-                answer = self._wire.send(request, body.segments, abort, fresh=fresh)
-            except StaleConnection:
-                observation.outcome = "stale"
-                raise
-            except Aborted:
-                observation.outcome = "aborted"
-                raise
-            return observation.checked(operation, answer)
-
-    @contextmanager
-    def _observed(self, operation: str) -> Iterator["_Observation"]:
+        outcome = "unavailable"
         started = self._clock()
-        observation = _Observation()
         try:
-            yield observation
+            answer = self._wire.send(request, body.segments, abort, fresh=fresh)
+            outcome, fault = _judged(operation, answer)
+        except StaleConnection:
+            outcome = "stale"
+            raise
+        except Aborted:
+            outcome = "aborted"
+            raise
         finally:
-            if observation.outcome is not None:
-                self._observe(operation, observation.outcome, self._clock() - started)
+            self._observe(operation, outcome, self._clock() - started)
+        if fault is not None:
+            raise fault
+        return answer
 
     async def aclose(self) -> None:
         """Waits for what is under way, then closes all connections."""
@@ -142,30 +149,12 @@ class Sender:
         self._wire.close()
 
 
-class _Observation:
-    """How one exchange went, in the observer's word; None when there was none."""
-
-    outcome: str | None = "unavailable"
-
-    def checked(self, operation: str, answer: Answer) -> Answer:
-        """The answer if it is a success. Raises: the taxonomy."""
-        self.outcome = "ok"
-        if not 200 <= answer.status < 300:
-            fault = faults.from_answer(operation, answer.status, faults.code_of(answer.body))
-            self.outcome = faults.outcome(fault)
-            raise fault
-        return answer
-
-
-@contextmanager
-def _translated(operation: str) -> Iterator[None]:
-    try:
-        yield
-    except BodyTooShort as error:
-        message = f"{operation}: the file is shorter than its range"
-        raise StoreRefused("BodyTooShort", message) from error
-    except faults.FOREIGN as error:
-        raise faults.from_exception(operation, error) from error
+def _judged(operation: str, answer: Answer) -> tuple[str, StorageError | None]:
+    """How an exchange ended, in the observer's word, and the error it is."""
+    if 200 <= answer.status < 300:
+        return "ok", None
+    fault = faults.from_answer(operation, answer.status, faults.code_of(answer.body))
+    return faults.outcome(fault), fault
 
 
 def _in_memory(body: Body) -> list[bytes | memoryview] | None:
