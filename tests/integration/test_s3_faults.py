@@ -700,6 +700,7 @@ async def test_a_listing_of_parts_that_goes_in_circles_ends(canned: Bench) -> No
         "<PartNumber>1</PartNumber>",
         "<PartNumber>1</PartNumber><Size></Size><ETag>x</ETag>",
         "<PartNumber>1</PartNumber><LastModified>yesterday</LastModified>",
+        "<PartNumber>1</PartNumber><LastModified>111111111111111111</LastModified>",
     ],
 )
 async def test_a_listing_that_is_none_is_the_stores_fault(fake: FakeS3, entry: str) -> None:

@@ -54,8 +54,9 @@ FOREIGN = (
     TypeError,
     ValueError,
     OverflowError,
+    RuntimeError,
 )
-"""What to catch around a call and hand to `from_exception`; the last four: an answer without a
+"""What to catch around a call and hand to `from_exception`; the last five: an answer without a
 field, or with one that is no number, time or checksum."""
 
 PART_OPERATIONS = frozenset(
