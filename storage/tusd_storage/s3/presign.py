@@ -6,8 +6,8 @@ Owns what each signature binds. Knows nothing of sending; makes no request.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tusd_storage.broker_ports import PresignedForm
 from tusd_storage.ports import Presigned
+from tusd_storage.ports.direct import PresignedForm
 from tusd_storage.records import ObjectSpec
 from tusd_storage.s3 import fields
 

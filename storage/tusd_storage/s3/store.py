@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import boto3
 
-from tusd_storage.broker_ports import Capability, PresignedForm
 from tusd_storage.errors import ChecksumRejected, NoSuchObject, NoSuchUpload, StoreRefused
 from tusd_storage.ports import Presigned
+from tusd_storage.ports.direct import Capability, PresignedForm
 from tusd_storage.records import (
     Body,
     MultipartUpload,
