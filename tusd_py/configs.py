@@ -66,6 +66,7 @@ def s3_config(settings: Settings) -> S3Config:
         region=settings.s3_region,
         addressing_style=None if style == "auto" else style,
         checksum=settings.s3_checksum,
+        conditional_writes=settings.s3_conditional_writes,
         max_connections=settings.s3_max_connections,
         deadline_s=settings.s3_deadline_s,
         assembly_timeout_s=settings.s3_assembly_timeout_s,

@@ -590,10 +590,12 @@ async def test_presigned_put(target: Target) -> None:
     assert (signed.method, signed.url.startswith(engine.endpoint)) == ("PUT", True)
     assert "X-Amz-Signature" in signed.url
     without_token = {k: v for k, v in signed.headers.items() if "token" not in k}
+    without_condition = {k: v for k, v in signed.headers.items() if k != "If-None-Match"}
     for url, data, headers in (
         (signed.url, b"abc", {**signed.headers, "Content-Type": "text/html"}),
         (signed.url, b"abc", {**signed.headers, "x-amz-meta-tusd-token": "another"}),
         (signed.url, b"abc", without_token),
+        (signed.url, b"abc", without_condition),
         (signed.url, b"abcd", signed.headers),
         (signed.url.replace("a%20b", "a%20c"), b"abc", signed.headers),
     ):
@@ -603,6 +605,16 @@ async def test_presigned_put(target: Target) -> None:
     info = await target.store.head(spec.bucket, spec.key)
     assert info is not None
     assert (info.size, info.token, info.content_type) == (3, TOKEN, "text/plain")
+
+
+async def test_a_presigned_put_replaces_nothing(target: Target) -> None:
+    engine = target.over_http()
+    spec = target.spec()
+    signed = await target.store.presign_put(spec, expires_in_s=60)
+    assert request(engine, "PUT", signed.url, b"the first", signed.headers)[0] == 200
+    for data in (b"the other", b"and a longer one"):
+        assert request(engine, "PUT", signed.url, data, signed.headers)[0] == 412
+    assert await read(target, spec.key) == b"the first"
 
 
 async def test_presigned_parts(target: Target) -> None:
@@ -675,6 +687,8 @@ async def test_deliveries_in_memory_follow_the_same_rules() -> None:
         with pytest.raises(Rejected):
             store.deliver(url, data, headers)
     store.deliver(signed.url, b"abc", signed.headers)
+    with pytest.raises(Rejected):
+        store.deliver(signed.url, b"cba", signed.headers)
     assert store.objects["b", "k"].data == b"abc"
 
 

@@ -74,15 +74,22 @@ async def test_a_presigned_put_from_session_to_asset(it: Served) -> None:
     assert send(presigned, PICTURE, **{"Content-Type": "text/html"}).status_code == 403
     assert send(presigned, PICTURE + b"more").status_code == 403
     assert send(presigned, PICTURE, **{"x-amz-meta-tusd-token": "other"}).status_code == 403
-    assert send(presigned, PICTURE).status_code == 200
+    without = {name: value for name, value in presigned["headers"].items() if name[:3] != "If-"}
+    assert send(presigned | {"headers": without}, PICTURE).status_code == 403
+    sent = send(presigned, PICTURE)
+    assert sent.status_code == 200
+    again = send(presigned, PICTURE[::-1])
+    assert again.status_code == 412, "what was sent is not replaced"
 
     done = (await client.post(f"{url}/complete")).json()
+    assert done["asset"]["etag"] == sent.headers["etag"]
+    assert send(presigned, PICTURE[::-1]).status_code == 412
     assert done["session"]["state"] == "completed"
     assert (done["asset"]["state"], done["asset"]["size"]) == ("validating", len(PICTURE))
     assert done["asset"]["content_type"] == "image/png"
     assert await stored(app, made["session"]["id"]) == PICTURE
-    again = (await client.post(f"{url}/complete")).json()
-    assert again == done == (await client.get(url)).json()
+    repeated = (await client.post(f"{url}/complete")).json()
+    assert repeated == done == (await client.get(url)).json()
     jobs = await app.state.services.sessions.jobs()
     assert [(job.kind, job.subject) for job in jobs] == [("promote_asset", done["asset"]["id"])]
 

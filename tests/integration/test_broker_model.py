@@ -8,7 +8,7 @@ no completed session owns.
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from tusd_py.broker.parts import PartName
 from tusd_py.broker.profiles import Profile
 from tusd_py.protocol.errors import ProtocolError
 from tusd_storage import lifecycle
-from tusd_storage.errors import AccessDenied, StorageError, StoreUnavailable
+from tusd_storage.errors import AccessDenied, StorageError, StoreRefused, StoreUnavailable
 from tusd_storage.partplan import MIN_PART_SIZE
 from tusd_storage.records import (
     AssetState,
@@ -179,7 +179,8 @@ class BrokerMachine(RuleBasedStateMachine):
     def put(self, session_id: str) -> None:
         if session_id in self.urls:
             url, headers = self.urls[session_id]
-            self.memory.deliver(url, WHOLE, headers)
+            with suppress(StoreRefused):  # 412: it is there already
+                self.memory.deliver(url, WHOLE, headers)
 
     @rule(session_id=sessions, number=st.sampled_from([1, 2]), plan=TROUBLES)
     def send_part(self, session_id: str, number: int, plan: list[Trouble]) -> None:

@@ -187,7 +187,7 @@ async def test_sessions_straight_to_the_store_are_told_too(
         session_id = made["session"]["id"]
         signed = (await client.post(f"/sessions/{session_id}/sign")).json()["presigned"]
         with httpx.Client(trust_env=False) as straight:
-            straight.put(signed["url"], content=b"abc", headers=signed["headers"])
+            sent = straight.put(signed["url"], content=b"abc", headers=signed["headers"])
         done = await client.post(f"/sessions/{session_id}/complete")
         assert done.status_code == 200, done.text
         await work(app)
@@ -196,6 +196,7 @@ async def test_sessions_straight_to_the_store_are_told_too(
         assert call.upload["ID"] == session_id
     [available] = server.of("asset-available")
     assert available.body["Event"]["Asset"]["State"] == "available"
+    assert available.body["Event"]["Asset"]["ETag"] == sent.headers["etag"]
     assert available.body["Event"]["HTTPRequest"]["Method"] == ""
     [finished] = server.of("post-finish")
     assert (finished.upload["Size"], finished.upload["MetaData"]) == (3, {"filename": "a"})

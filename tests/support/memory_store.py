@@ -248,8 +248,15 @@ class MemoryStore:
             headers["Content-Type"] = spec.content_type
         if spec.content_disposition is not None:
             headers["Content-Disposition"] = spec.content_disposition
+        headers["If-None-Match"] = "*"
+
+        def accept(data: bytes) -> str:
+            if (spec.bucket, spec.key) in self.objects:
+                raise StoreRefused("PreconditionFailed", "PutObject: there is an object already")
+            return self._store(spec, data)
+
         url = self._url(spec.bucket, spec.key)
-        self._grants[url] = Grant(lambda data: self._store(spec, data), headers, content_length)
+        self._grants[url] = Grant(accept, headers, content_length)
         return Presigned(url=url, method="PUT", headers=dict(headers))
 
     async def presign_part(

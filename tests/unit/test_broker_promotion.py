@@ -1,5 +1,6 @@
 """`promote_asset`: from what was recorded to `available` or `quarantined`, at least once."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -226,6 +227,7 @@ async def test_a_webhook_is_told_what_it_needs_and_no_secret(world: World) -> No
     assert job.subject in body and '"sniffed_type":"image/png"' in body.replace('": ', '":')
     session = await world.it.sessions.get(str(job.payload["session_id"]))
     assert session.token not in body and session.id not in body
+    assert json.loads(body)["asset"]["etag"] == session.etag is not None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Each check of the doctor, well and ill."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -162,14 +162,25 @@ async def test_other_checksums_cannot_be_tried() -> None:
 SPEC = ObjectSpec(bucket="b", key="k", token="t")
 
 
-async def look(answered: WebAnswer | NoAnswer) -> dict[str, Status]:
-    def ask(method: str, url: str) -> WebAnswer:
-        assert (method, url[:8]) == ("GET", "https://")
-        if isinstance(answered, NoAnswer):
-            raise answered
-        return answered
+async def look(
+    answered: WebAnswer | NoAnswer, put: WebAnswer | NoAnswer | None = None
+) -> dict[str, Status]:
+    """`put`: what a signed PUT of the probe is answered; None where none must be sent."""
 
-    found = await outside.examine(MemoryStore(), SPEC, LAST, now=lambda: NOW, ask=ask)
+    def ask(
+        method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> WebAnswer:
+        assert url.startswith("https://")
+        assert (method, body) in (("GET", None), ("PUT", LAST))
+        answer = answered if method == "GET" else put
+        assert answer is not None
+        if isinstance(answer, NoAnswer):
+            raise answer
+        return answer
+
+    found = await outside.examine(
+        MemoryStore(), SPEC, LAST, conditional_writes=put is not None, now=lambda: NOW, ask=ask
+    )
     return statuses(found)
 
 
@@ -199,7 +210,24 @@ async def test_signed_addresses_and_clocks(
     answered: WebAnswer | NoAnswer, presigned: Status, clock: Status
 ) -> None:
     found = await look(answered)
-    assert found == {outside.PRESIGNED: presigned, outside.CLOCK: clock}
+    assert found == {
+        outside.PRESIGNED: presigned,
+        outside.CONDITIONAL: S.SKIPPED,
+        outside.CLOCK: clock,
+    }
+
+
+@pytest.mark.parametrize(
+    ("put", "expected"),
+    [
+        (web(412, b"PreconditionFailed"), S.OK),
+        (web(200, b""), S.WARNING),
+        (web(501, b"NotImplemented"), S.BROKEN),
+        (NoAnswer("refused"), S.SKIPPED),
+    ],
+)
+async def test_signed_puts_that_would_replace(put: WebAnswer | NoAnswer, expected: Status) -> None:
+    assert (await look(web(), put))[outside.CONDITIONAL] is expected
 
 
 # -- Lifecycle

@@ -99,8 +99,10 @@ class Promoter:
             return "content_type_refused"
         if self._validator is None:
             return None
-        crc32 = None if session is None else session.crc32
-        return await self._validator(Candidate(asset, sniffed, self._objects, crc32))
+        if session is None:
+            return await self._validator(Candidate(asset, sniffed, self._objects))
+        proven = Candidate(asset, sniffed, self._objects, session.crc32, session.etag)
+        return await self._validator(proven)
 
     def _has_question(self, asset: Asset, session: UploadSession | None) -> bool:
         """Whether the first bytes could change the answer: each look costs a request."""

@@ -35,6 +35,8 @@ class Candidate:
     objects: ObjectStore
     crc32: int | None = None
     """CRC-32 of all bytes, where they passed through this server."""
+    etag: str | None = None
+    """Of the object that was proven, for `If-Match`; None where its session is gone."""
 
     def read(self, *, offset: int = 0, size: int | None = None) -> AsyncGenerator[bytes, None]:
         """The object's bytes, in chunks. Close it early with `aclose`."""
@@ -107,6 +109,7 @@ def _told(candidate: Candidate) -> dict[str, object]:
             "content_type": asset.content_type,
             "sniffed_type": candidate.sniffed_type,
             "crc32": candidate.crc32,
+            "etag": candidate.etag,
         }
     }
 

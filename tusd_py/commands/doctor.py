@@ -55,13 +55,20 @@ async def examine(settings: Settings) -> list[Finding]:
         await probing.run()
         findings += probing.findings
         if any(one.id == "store.put" and one.status is Status.OK for one in findings):
-            findings += await outside.examine(behind.objects, probing.spec, LAST, now=_now)
+            findings += await outside.examine(
+                behind.objects,
+                probing.spec,
+                LAST,
+                conditional_writes=settings.s3_conditional_writes,
+                now=_now,
+            )
             tidied = len(probing.findings)
             await probing.tidy()
             findings += probing.findings[tidied:]
         else:
             why = "There is no object to ask for."
-            findings += [skipped(check, why) for check in (outside.PRESIGNED, outside.CLOCK)]
+            unseen = (outside.PRESIGNED, outside.CONDITIONAL, outside.CLOCK)
+            findings += [skipped(check, why) for check in unseen]
         findings.append(
             await lifecycle.examine(
                 behind.rules,

@@ -11,7 +11,7 @@ from tusd_storage.errors import StorageError
 from tusd_storage.ports import ObjectStore
 from tusd_storage.records import ObjectSpec
 
-PRESIGNED, CLOCK = "store.presigned", "store.clock"
+PRESIGNED, CONDITIONAL, CLOCK = "store.presigned", "store.conditional", "store.clock"
 MUCH = timedelta(minutes=5)
 """S3 refuses signatures that are 15 minutes off; the two clocks drift further."""
 SOME = timedelta(seconds=30)
@@ -19,6 +19,14 @@ SOME = timedelta(seconds=30)
 _PUBLIC = (
     "Set TUSD_S3_PUBLIC_ENDPOINT to the address under which clients reach the store; a proxy on the"
     " way must pass the Host header on."
+)
+_ONCE = (
+    "Take a version of the store that has conditional writes, or let readers ask for the etag that"
+    " was proven (docs/broker.md)."
+)
+_NO_HEADER = (
+    "Set TUSD_S3_CONDITIONAL_WRITES to false: signed PUTs work then, and may replace an object"
+    " until they run out."
 )
 _SYNC = "Let an NTP service set the clocks of this machine and of the store."
 
@@ -28,17 +36,45 @@ async def examine(
     probe: ObjectSpec,
     content: bytes,
     *,
+    conditional_writes: bool,
     now: Callable[[], datetime],
     ask: Callable[..., WebAnswer] = ask,
 ) -> list[Finding]:
-    """Two checks on a probe object that is there."""
+    """Three checks on a probe object that is there."""
     try:
         url = await objects.presign_get(probe.bucket, probe.key, expires_in_s=300)
         answer = await asyncio.to_thread(ask, "GET", url)
     except (StorageError, NoAnswer) as error:
         what = f"A signed address cannot be reached from here ({error})."
-        return [broken(PRESIGNED, what, _PUBLIC), skipped(CLOCK, "The store did not answer.")]
-    return [_presigned(answer, content), _clock(answer, now())]
+        silent = "The store did not answer."
+        return [
+            broken(PRESIGNED, what, _PUBLIC),
+            skipped(CONDITIONAL, silent),
+            skipped(CLOCK, silent),
+        ]
+    if conditional_writes:
+        conditional = await _conditional(objects, probe, content, ask)
+    else:
+        conditional = skipped(CONDITIONAL, "s3_conditional_writes is off: signed PUTs may replace.")
+    return [_presigned(answer, content), conditional, _clock(answer, now())]
+
+
+async def _conditional(
+    objects: ObjectStore, probe: ObjectSpec, content: bytes, ask: Callable[..., WebAnswer]
+) -> Finding:
+    """A signed PUT where there is an object already: it must be refused, and with 412."""
+    try:
+        put = await objects.presign_put(probe, expires_in_s=300, content_length=len(content))
+        answer = await asyncio.to_thread(ask, put.method, put.url, put.headers, content)
+    except (StorageError, NoAnswer) as error:
+        return skipped(CONDITIONAL, f"A signed PUT cannot be sent from here ({error}).")
+    if answer.status == 412:
+        return ok(CONDITIONAL, "A signed PUT does not replace an object that is there.")
+    if answer.status == 200:
+        what = "The store passes over If-None-Match: a signed PUT may replace what is there."
+        return warning(CONDITIONAL, what, _ONCE)
+    what = f"The store refuses signed PUTs with If-None-Match: the answer is {answer.status}."
+    return broken(CONDITIONAL, what, _NO_HEADER)
 
 
 def _presigned(answer: WebAnswer, content: bytes) -> Finding:

@@ -77,6 +77,8 @@ class AssetInfo:
     filename: str | None
     content_type: str | None
     size: int | None
+    etag: str | None = None
+    """Of the object that was proven, for `If-Match`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

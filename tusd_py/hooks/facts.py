@@ -61,8 +61,8 @@ def wanted_info(
     )
 
 
-def asset_info(asset: Asset) -> AssetInfo:
-    """An asset."""
+def asset_info(asset: Asset, session: UploadSession) -> AssetInfo:
+    """An asset, and what its session proved."""
     return AssetInfo(
         id=asset.id,
         state=str(asset.state),
@@ -70,6 +70,7 @@ def asset_info(asset: Asset) -> AssetInfo:
         filename=asset.filename,
         content_type=asset.content_type,
         size=asset.size,
+        etag=session.etag,
     )
 
 

@@ -67,7 +67,7 @@ class HookOutbox:
             told = HookEvent(
                 upload=upload_info(session),
                 http_request=origin.described(scope, without=self._without),
-                asset=None if asset is None else asset_info(asset),
+                asset=None if asset is None else asset_info(asset, session),
             )
             payload: wire.Json = {"ID": event, "Type": str(kind), "Event": wire.event_json(told)}
             waits = asks and scope is not None

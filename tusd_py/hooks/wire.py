@@ -61,6 +61,7 @@ def event_json(event: HookEvent) -> Json:
             "Filename": asset.filename,
             "ContentType": asset.content_type,
             "Size": asset.size,
+            "ETag": asset.etag,
         }
     return told
 
@@ -173,6 +174,7 @@ def _asset(told: Mapping[str, object]) -> AssetInfo:
         filename=_maybe_text(told["Filename"]),
         content_type=_maybe_text(told["ContentType"]),
         size=None if size is None else _number(size),
+        etag=_maybe_text(told.get("ETag")),
     )
 
 

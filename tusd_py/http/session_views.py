@@ -126,18 +126,21 @@ class AssetView(_Out):
     filename: str | None
     content_type: str | None
     size: int | None
+    etag: str | None
+    """Of the object that was proven: what is read with it as `If-Match` is what was verified."""
     reason: str | None
     """Why it was quarantined."""
 
     @classmethod
-    def of(cls, asset: Asset) -> "AssetView":
-        """The view of a row."""
+    def of(cls, asset: Asset, session: UploadSession) -> "AssetView":
+        """The view of a row, and of what its session proved."""
         return cls(
             id=asset.id,
             state=asset.state,
             filename=asset.filename,
             content_type=asset.content_type,
             size=asset.size,
+            etag=session.etag,
             reason=asset.reason,
         )
 
@@ -282,7 +285,7 @@ class VerifiedView(_Out):
         asset = verified.asset
         return cls(
             session=SessionView.of(verified.session),
-            asset=None if asset is None else AssetView.of(asset),
+            asset=None if asset is None else AssetView.of(asset, verified.session),
         )
 
 

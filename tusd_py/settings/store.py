@@ -33,6 +33,9 @@ class StoreSettings(Area):
     """`path` puts the bucket into the path, `virtual` into the host name."""
     s3_checksum: Checksum = "crc32"
     """Checksum sent with every part. `md5` for older stores that do not know CRC-32."""
+    s3_conditional_writes: bool = True
+    """Signed PUTs carry `If-None-Match: *`, so that they never replace an object that is there.
+    Off for stores that refuse the header (501); `tusd-py doctor` tells."""
     s3_max_connections: int = Field(default=16, ge=1, le=1024)
     """Connections to the store that one process may hold: the number of parts in flight."""
     s3_deadline_s: Seconds = Field(default=30.0, ge=1)

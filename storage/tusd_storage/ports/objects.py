@@ -145,7 +145,11 @@ class ObjectStore(Protocol):
     async def presign_put(
         self, spec: ObjectSpec, *, expires_in_s: int, content_length: int | None = None
     ) -> Presigned:
-        """A PUT for the whole object; the signature binds type, token and (if given) length."""
+        """A PUT for the whole object; the signature binds type, token and (if given) length.
+
+        Where the store has conditional writes, it replaces nothing: it is refused (412) once there
+        is an object.
+        """
         ...
 
     async def presign_part(

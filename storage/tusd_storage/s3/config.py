@@ -30,6 +30,8 @@ class S3Config:
     """None: `path` with an endpoint of your own, else `virtual`."""
     checksum: Checksum = "crc32"
     """What the store verifies bodies by. `md5` for stores that do not know `x-amz-checksum-*`."""
+    conditional_writes: bool = True
+    """The store honours `If-None-Match: *` on a PutObject: a signed PUT then never replaces."""
     max_connections: int = 16
     """Parts and objects that are sent at the same time."""
     connect_timeout_s: float = 5.0

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Presigner:
     """Signs with a client of the endpoint that the outside reaches. Blocks only for credentials."""
 
-    def __init__(self, client: "S3Client") -> None:
+    def __init__(self, client: "S3Client", *, conditional_writes: bool) -> None:
         self._client = client
+        self._once = {"If-None-Match": "*"} if conditional_writes else {}
 
     def get(
         self,
@@ -43,8 +44,11 @@ class Presigner:
         )
 
     def put(self, spec: ObjectSpec, *, expires_in_s: int, content_length: int | None) -> Presigned:
-        """A PUT of the object. The client must send the returned headers as they are."""
-        headers = fields.headers(spec)
+        """A PUT of the object. The client must send the returned headers as they are.
+
+        `If-None-Match: *` among them (S3, conditional writes): once there is an object, 412.
+        """
+        headers = fields.headers(spec) | self._once
         url = self._client.generate_presigned_url(
             "put_object",
             Params={
@@ -56,6 +60,7 @@ class Presigner:
                         "ContentType": spec.content_type,
                         "ContentDisposition": spec.content_disposition,
                         "ContentLength": content_length,
+                        "IfNoneMatch": self._once.get("If-None-Match"),
                     }
                 ),
             },

@@ -94,7 +94,9 @@ class S3Store:
         self._lister = Lister(self._client, self._calls)
         self._read_threads = Threads("read", READ_THREADS)
         self._reader = Reader(self._client, self._calls, self._read_threads)
-        self._presigner = Presigner(self._public_client)
+        self._presigner = Presigner(
+            self._public_client, conditional_writes=config.conditional_writes
+        )
 
     async def put(self, spec: ObjectSpec, body: Body) -> str:
         """PutObject."""
