@@ -30,6 +30,7 @@ from tusd_py.broker.errors import (
 from tusd_py.broker.parts import PartName
 from tusd_py.broker.profiles import Profile, Profiles
 from tusd_py.broker.results import ResumableState
+from tusd_py.uploads.completion import object_spec
 from tusd_storage.errors import StateUnavailable, StoreUnavailable
 from tusd_storage.partplan import MIB, MIN_PART_SIZE
 from tusd_storage.ports.direct import Capability
@@ -177,11 +178,36 @@ async def test_an_object_above_the_profiles_size_fails_the_session(
     profiles = [Profile(name="small", bucket="bucket", max_size=10)]
     async with broker_node(store, objects, tmp_path, profiles=profiles) as it:
         session = await it.broker.initiate_session("small")
-        signed = await it.broker.sign_url(session.id)
-        objects.deliver(signed.presigned.url, bytes(11), signed.presigned.headers)
+        with pytest.raises(InvalidArgument, match="declares its size"):
+            await it.broker.sign_url(session.id)
+        await it.broker.sign_form(session.id)
+        objects._store(object_spec(session), bytes(11))  # a store that passes over the policy
         with pytest.raises(ObjectMismatch) as caught:
             await it.broker.verify_completion(session.id)
         assert caught.value.failure == "too_large"
+
+
+async def test_a_grants_limit_is_bound_before_anything_is_sent(
+    it: BrokerNode, objects: DirectMemoryStore
+) -> None:
+    session = await it.broker.initiate_session("default", max_size=10)
+    with pytest.raises(InvalidArgument, match="declares its size"):
+        await it.broker.sign_url(session.id)
+    declared = await it.broker.initiate_session("default", size=10, max_size=10)
+    assert (await it.broker.sign_url(declared.id)).session.state is SessionState.SIGNED
+
+
+async def test_parts_beyond_a_grants_limit_are_never_put_together(
+    it: BrokerNode, objects: DirectMemoryStore
+) -> None:
+    limit = len(BIG) - 1
+    made = await it.broker.initiate_multipart_session("default", max_size=limit)
+    names = await upload_parts(it.broker, objects, made.session.id, BIG)
+    with pytest.raises(InvalidParts):
+        await it.broker.complete_multipart_upload(made.session.id, names)
+    assert objects.objects == {} and objects.calls["complete_multipart"] == 0
+    done = await it.broker.complete_multipart_upload(made.session.id, names[:2])
+    assert done.session.length == 2 * MIN_PART_SIZE
 
 
 async def test_a_foreign_object_is_none_of_ours(it: BrokerNode, objects: DirectMemoryStore) -> None:

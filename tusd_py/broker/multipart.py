@@ -131,7 +131,8 @@ class MultipartCompleter:
 
     def _longest(self, session: UploadSession) -> int:
         profile = self._profiles.find(session.profile)
-        return profile.longest(Strategy.MULTIPART) if profile else MAX_SINGLE_PUT
+        longest = profile.longest(Strategy.MULTIPART) if profile else MAX_SINGLE_PUT
+        return longest if session.max_size is None else min(longest, session.max_size)
 
 
 def upload_id_of(session: UploadSession) -> str:

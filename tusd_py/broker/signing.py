@@ -51,8 +51,16 @@ class UrlSigner:
         self._now = now
 
     async def put(self, session_id: str, *, expires_in: timedelta | None) -> Signed:
-        """One PUT of the whole object: type, token and a declared length are bound."""
+        """One PUT of the whole object: type, token and a declared length are bound.
+
+        Raises: InvalidArgument where the size is limited and was not declared: no signature of a
+        PUT could bind the limit.
+        """
         session = await self._load(session_id, Strategy.PRESIGNED_PUT)
+        profile = self._profiles.find(session.profile)
+        limited = session.max_size is not None or (profile and profile.max_size is not None)
+        if limited and session.size_promised is None:
+            raise InvalidArgument("sizes are limited here: create a session that declares its size")
         presigned = await self._objects.presign_put(
             object_spec(session),
             expires_in_s=self._life_s(session, expires_in),
