@@ -100,6 +100,23 @@ def test_broken_requests(target: Site, name: str) -> None:
     assert b" 500 " not in told and b" 201 " not in told
 
 
+HOSTS = {
+    "none": b"OPTIONS /files/ HTTP/1.1\r\n\r\n",
+    "two": b"OPTIONS /files/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "twice-the-same": b"OPTIONS /files/ HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_request_has_one_host(target: Site, name: str) -> None:
+    """RFC 9112, section 3.2; HTTP/1.0 knows none."""
+    answer = ask(target, HOSTS[name], to="OPTIONS")
+    assert answer is not None
+    assert (answer.status, json.loads(answer.body)["code"]) == (400, "invalid_request")
+    old = ask(target, b"OPTIONS /files/ HTTP/1.0\r\n\r\n", to="OPTIONS")
+    assert old is not None and old.status == 204
+
+
 FRAMING = {
     "length-and-chunked": [("Content-Length", "5"), ("Transfer-Encoding", "chunked")],
     "chunked-and-length": [("Transfer-Encoding", "chunked"), ("Content-Length", "5")],

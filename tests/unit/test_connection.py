@@ -182,7 +182,9 @@ async def test_nothing_is_written_to_a_room_that_was_withdrawn() -> None:
         await answer(send)
 
     wire = Wire(app)
-    await wire.send(b"PATCH /a HTTP/1.1\r\nContent-Length: 10\r\n\r\nfirst", forever([1000]))
+    await wire.send(
+        b"PATCH /a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst", forever([1000])
+    )
     await waiting.wait()
     await asyncio.sleep(0.01)
     await wire.send(b"later", forever([1000]))
@@ -212,7 +214,9 @@ async def test_a_cancelled_reader_leaves_its_room_alone() -> None:
         await answer(send)
 
     wire = Wire(app)
-    await wire.send(b"PATCH /a HTTP/1.1\r\nContent-Length: 10\r\n\r\nfirst", forever([1000]))
+    await wire.send(
+        b"PATCH /a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst", forever([1000])
+    )
     await cancelled.wait()
     await wire.send(b"later", forever([1000]))
     go_on.set()
@@ -299,7 +303,9 @@ async def test_a_body_that_came_whole_is_whole_though_the_client_left() -> None:
         got.append(await body.read())
 
     wire = Wire(app)
-    await wire.send(b"PATCH /a HTTP/1.1\r\nContent-Length: 10\r\n\r\nfirst", forever([1000]))
+    await wire.send(
+        b"PATCH /a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst", forever([1000])
+    )
     await asyncio.sleep(0.01)
     await wire.send(b"later", forever([1000]))
     await busy.wait()

@@ -15,7 +15,7 @@ from tusd_storage.partplan import MIB
 from tusd_storage.sql import calls
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "limits.md").read_text()
-RAW_CODES = {"too_many_connections", "head_timeout", "headers_too_large"}
+RAW_CODES = {"invalid_request", "too_many_connections", "head_timeout", "headers_too_large"}
 LIMITING = re.compile(
     r"timeout$|^max_|^owner_max|_rate$|_budget$|_connections$|pool_size$|^expires_in$"
 )
@@ -53,6 +53,7 @@ def test_fixed_values_are_those_of_the_code() -> None:
     values = [row[1] for row in table("Fixed")]
     assert values == [
         f"{connection.MAX_HEAD_SIZE // 1024} KiB",
+        "exactly 1",
         str(connection.MAX_PIPELINED),
         str(concat.MAX_PARTIALS),
         f"{metadata.MAX_METADATA_LENGTH // 1024} KiB",

@@ -97,6 +97,10 @@ class TooManyPipelined(Exception):
     """Ends the parsing of what a client sent."""
 
 
+class WrongHost(Exception):
+    """A request without Host, or with two (RFC 9112, section 3.2)."""
+
+
 class UpgradeWithBody(Exception):
     """The parser would drop the body, or take it for the next request."""
 
@@ -188,6 +192,9 @@ class Requests(HttpToolsProtocol):
             raise TooManyPipelined
         if self.parser.should_upgrade() and _has_body(self.headers):
             raise UpgradeWithBody
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            raise WrongHost
         self._fruitful = True
         self._head_begun = False
         if self.places is not None:
