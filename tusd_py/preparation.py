@@ -20,7 +20,7 @@ def prepare_folders(settings: Settings) -> None:
     """
     for name, folder in (("data_dir", settings.data_dir), ("tmp_dir", settings.tmp_dir)):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             probe = folder / ".writable"
             probe.touch()
             probe.unlink(missing_ok=True)

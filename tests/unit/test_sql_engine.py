@@ -3,6 +3,7 @@
 import sqlite3
 import sys
 import traceback
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -33,6 +34,15 @@ def test_urls(url: str, dialect: str) -> None:
     engine = make_engine(url)
     assert engine.dialect.name == dialect
     assert engine.dialect.driver in ("pysqlite", "psycopg")
+
+
+def test_a_new_database_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "state.db"
+    with closing(make_engine(f"sqlite:///{path}").raw_connection()) as connection:
+        connection.cursor().execute("CREATE TABLE t (x)")
+        modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+        assert set(modes.values()) == {0o600} and len(modes) > 1, modes
+    assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize(

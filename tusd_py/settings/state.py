@@ -94,7 +94,7 @@ def _read_node(path: Path) -> str | None:
 
 def _make_node(path: Path) -> str:
     """Makes the file whole or not at all: whoever links first wins, the others read it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     alphabet = string.ascii_lowercase + string.digits
     name = "n-" + "".join(secrets.choice(alphabet) for _ in range(8))
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")

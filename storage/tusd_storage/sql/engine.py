@@ -5,8 +5,10 @@ itself (`executors`), so the engine pools nothing; all connections are in autoco
 transactions are begun in so many words.
 """
 
+import os
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,8 +70,11 @@ def _sqlite(url: URL, synchronous: str) -> Engine:
     )
 
     @event.listens_for(engine, "do_connect")
-    def make_directory(*_: object) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def make_private(*_: object) -> None:
+        """A new database is its owner's alone; SQLite's other files take after it."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(OSError):  # SQLite will say it better
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: object) -> None:
