@@ -580,6 +580,18 @@ async def test_reading_may_end_early(target: Target) -> None:
     assert await read(target, spec.key) == data
 
 
+async def test_many_objects_are_read_at_once_without_a_word(
+    target: Target, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when many small partial uploads are concatenated."""
+    spec = target.spec()
+    data = noise(20_000)
+    await target.store.put(spec, body_of(data))
+    found = await asyncio.gather(*(read(target, spec.key) for _ in range(60)))
+    assert set(found) == {data}
+    assert [record.message for record in caplog.records] == []
+
+
 # Requests that clients send by themselves
 
 

@@ -41,6 +41,9 @@ READ_THREADS = 8
 """For reading objects; a stream holds one only while a chunk arrives."""
 ASSEMBLY_THREADS = 8
 """For each of the two calls that may last minutes, so that neither stops the others."""
+READ_STREAMS = 128
+"""Connections that are kept for objects being read: each holds one from its first byte to its last.
+Beyond them, those that have ended are closed, with a warning of urllib3's for each."""
 
 
 class S3Store:
@@ -66,7 +69,7 @@ class S3Store:
             config,
             session,
             endpoint=config.endpoint,
-            connections=CALL_THREADS + READ_THREADS,
+            connections=CALL_THREADS + READ_STREAMS,
         )
         self._public_client = (
             make_client(config, session, endpoint=config.public_endpoint, connections=1)
