@@ -128,6 +128,7 @@ class Services:
             cors=self.cors,
             downloads=Downloads(
                 self.objects,
+                find_asset=self.sessions.asset,
                 mode=settings.download,
                 inline_types=settings.inline_types,
                 now=utc_now,

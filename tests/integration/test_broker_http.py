@@ -1,6 +1,7 @@
 """The session API over ASGI, with a real S3 engine and both databases behind it."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from tests.support.engines import Engine
 from tests.support.served import Served, served
 from tests.support.state import Database
 from tusd_py.app import TusdApp
+from tusd_py.auth.signatures import UrlSigner
+from tusd_py.clock import utc_now
 from tusd_py.http.auth import Action, Unauthorized
 from tusd_storage.partplan import MIN_PART_SIZE
 
@@ -264,6 +267,64 @@ async def test_another_owners_session_is_not_found(
             assert answer.status_code == 401, path
         assert (await client.get(f"/sessions/{session_id}", headers=alice)).status_code == 200
         assert set(asked) == {Action.CREATE, Action.READ, Action.WRITE, Action.TERMINATE}
+
+
+async def test_a_creation_url_makes_sessions_that_can_be_used(
+    seaweed: Engine, sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "a secret of at least 32 characters"
+    query = UrlSigner([secret]).for_creation(
+        expires_at=utc_now() + timedelta(minutes=5), owner="ann", max_size=len(PICTURE)
+    )
+    url = sqlite_database.url
+    async with served(
+        seaweed, tmp_path, monkeypatch, database_url=url, auth="signed", url_secrets=[secret]
+    ) as (app, client):
+        wish = {"strategy": "presigned_put", "size": len(PICTURE)}
+        made = await client.post(f"/sessions?{query}", json=wish)
+        assert made.status_code == 201, made.text
+        path, _, own = made.headers["location"].partition("?")
+        assert path == f"/sessions/{made.json()['session']['id']}"
+        for wrong in ("", query, own[:-1]):
+            refused = await client.get(f"{path}?{wrong}")
+            assert (refused.status_code, refused.json()["code"]) == (403, "signature_refused")
+        signed = (await client.post(f"{path}/sign?{own}")).json()
+        assert send(signed["presigned"], PICTURE).status_code == 200
+        done = await client.post(f"{path}/complete?{own}")
+        assert done.json()["session"]["state"] == "completed"
+        assert (await client.get(f"{path}?{own}")).json() == done.json()
+
+        before = await app.state.services.sessions.list_sessions()
+        for method, target in (("GET", "/s3/params?filename=a&"), ("POST", "/s3/multipart?")):
+            refused = await client.request(method, target + query, json={"filename": "a"})
+            assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert await app.state.services.sessions.list_sessions() == before
+
+
+@pytest.mark.parametrize("mode", ["redirect", "stream"])
+async def test_what_is_quarantined_is_not_given_out(
+    seaweed: Engine,
+    sqlite_database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+) -> None:
+    page = b"<!DOCTYPE html><html><script>alert(1)</script></html>"
+    url = sqlite_database.url
+    async with served(seaweed, tmp_path, monkeypatch, database_url=url, download=mode) as it:
+        app, client = it
+        headers = {
+            "Tus-Resumable": "1.0.0",
+            "Upload-Length": str(len(page)),
+            "Upload-Metadata": "filetype aW1hZ2UvcG5n",
+            "Content-Type": "application/offset+octet-stream",
+        }
+        upload = (await client.post("/files/", headers=headers, content=page)).headers["location"]
+        assert (await client.get(upload)).status_code in (200, 302), "it is still validating"
+        await app.state.services.maintenance.worker.run_due()
+        refused = await client.get(upload)
+        assert (refused.status_code, refused.json()["code"]) == (403, "asset_quarantined")
+        assert "location" not in refused.headers
 
 
 async def test_uppys_endpoints_have_companions_shapes(it: Served) -> None:

@@ -46,6 +46,7 @@ KINDS = [
     auth.SignatureRefused,
     auth.AuthUnavailable,
     download.Unfinished,
+    download.AssetQuarantined,
     json_errors.NotJson,
     json_errors.InvalidBody,
     json_errors.InvalidQuery,

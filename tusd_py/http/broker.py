@@ -154,7 +154,7 @@ class SessionsApi:
         uri = self._locations.location(
             request.scope, request.headers, session.id, session.created_at
         )
-        location = f"{request.scope.get('root_path', '')}{PATH}/{session.id}"
+        location = self._locations.session(request.scope, PATH, session.id, session.created_at)
         return json_answer(views.CreatedView.of(made, uri), 201, location=location)
 
     async def _create(

@@ -189,6 +189,7 @@ class Companion:
         return JSONResponse({})
 
     async def _may_create(self, request: Request) -> Grant:
+        self._guard.refuse_signed(request)
         grant = await self._guard.may_create(request)
         self._guard.check_profile(grant, self._profile)
         return grant

@@ -30,7 +30,7 @@ def routes(
     check_room: CheckRoom | None = None,
 ) -> list[BaseRoute]:
     """The routes, to be placed beside the application's own."""
-    guard = SessionGuard(broker, authorize, before_end, check_room)
+    guard = SessionGuard(broker, authorize, before_end, check_room, signed=locations.signs)
     uppy = Companion(broker, guard, objects=objects, profile=companion_profile, cors=cors)
     return [
         *SessionsApi(broker, guard, locations=locations, cors=cors).routes(),

@@ -4,7 +4,7 @@ Takes no lease. What a browser is allowed to show instead of saving is decided h
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -18,7 +18,7 @@ from tusd_py.protocol.errors import FileRefused, MethodNotAllowed, UploadGone, U
 from tusd_py.protocol.responses import file_checksum
 from tusd_storage import lifecycle
 from tusd_storage.ports import ObjectStore
-from tusd_storage.records import Kind, SessionState, UploadSession
+from tusd_storage.records import Asset, AssetState, Kind, SessionState, UploadSession
 
 LINK_LIFETIME_S = 300
 """A redirect is followed at once; the link need not live longer."""
@@ -29,6 +29,14 @@ _DEFAULT_TYPE = "application/octet-stream"
 
 class Unfinished(Exception):
     """The upload has no object yet. Answered with 409."""
+
+
+class AssetQuarantined(Exception):
+    """What arrived was checked and is not what it was said to be. Answered with 403."""
+
+
+FindAsset = Callable[[str], Awaitable[Asset | None]]
+"""The asset with this id. Raises: StateUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +54,13 @@ class Downloads:
         self,
         objects: ObjectStore,
         *,
+        find_asset: FindAsset,
         mode: Literal["redirect", "stream", "off"],
         inline_types: Collection[str],
         now: Callable[[], datetime],
     ) -> None:
         self._objects = objects
+        self._find_asset = find_asset
         self._mode = mode
         self._inline_types = tuple(inline_types)
         self._now = now
@@ -59,7 +69,9 @@ class Downloads:
         self, session: UploadSession, headers: Mapping[str, str], extra: dict[str, str], send: Send
     ) -> None:
         """Answers a GET. Raises: MethodNotAllowed, UploadGone (as HEAD does), UploadNotFound,
-        Unfinished, ….
+        Unfinished, AssetQuarantined, ….
+
+        An asset that is still `validating` is served: it waits for a job, which may be late.
 
         After the first byte was sent, a failing store ends the connection.
         """
@@ -71,6 +83,9 @@ class Downloads:
             raise UploadNotFound("a partial upload cannot be downloaded")
         if session.state is not SessionState.COMPLETED:
             raise self._refusal(session)
+        asset = None if session.asset_id is None else await self._find_asset(session.asset_id)
+        if asset is not None and asset.state is AssetState.QUARANTINED:
+            raise AssetQuarantined("what arrived was checked and is kept back")
         extra = extra | file_checksum(session.crc32)
         if self._mode == "redirect":
             await self._redirect(session, extra, send)

@@ -58,6 +58,7 @@ TABLE: dict[type[Exception], Failure] = {
     auth.SignatureRefused: Failure(403, "signature_refused"),
     auth.AuthUnavailable: Failure(503, "auth_unavailable", _AGAIN, retry=True),
     download.Unfinished: Failure(409, "upload_unfinished"),
+    download.AssetQuarantined: Failure(403, "asset_quarantined"),
     # JSON requests
     json_errors.NotJson: Failure(415, "unsupported_media_type"),
     json_errors.InvalidBody: Failure(400, "invalid_body"),

@@ -52,6 +52,16 @@ class Locations:
         """The upload's URL without a request to go by: absolute if the public URL is set."""
         return f"{self._public_url or ''}{self.base_path}{upload_id}{self._query(upload_id, None)}"
 
+    @property
+    def signs(self) -> bool:
+        """Whether URLs of uploads and sessions are signed."""
+        return self._sign is not None
+
+    def session(self, scope: Scope, path: str, session_id: str, created_at: datetime) -> str:
+        """The URL of a session below `path`, signed as an upload's is."""
+        root: str = scope.get("root_path", "")
+        return f"{root}{path}/{session_id}{self._query(session_id, created_at)}"
+
     def location(
         self, scope: Scope, headers: Headers, upload_id: str, created_at: datetime | None = None
     ) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 
+from tusd_py.auth.signatures import is_signed
 from tusd_py.broker.errors import SessionNotFound
 from tusd_py.broker.service import Broker
 from tusd_py.http import auth
@@ -27,7 +28,11 @@ class SessionGuard:
         authorize: Authorize | None,
         before_end: BeforeEnd | None = None,
         check_room: CheckRoom | None = None,
+        *,
+        signed: bool = False,
     ) -> None:
+        """`signed`: a signed URL may be what lets a request in."""
+        self._signed = signed
         self._broker = broker
         self._authorize = authorize
         self._before_end = before_end
@@ -44,6 +49,15 @@ class SessionGuard:
         if grant.creation_key is not None:
             raise Forbidden("this creates one upload by tus, no session")
         return grant
+
+    def refuse_signed(self, request: Request) -> None:
+        """For addresses that a client puts together by itself: no signature goes with them.
+
+        Raises: Forbidden.
+        """
+        query: bytes = request.scope.get("query_string", b"")
+        if self._signed and is_signed(query.decode("latin-1")):
+            raise Forbidden("a signed URL creates tus uploads and sessions, not these")
 
     @staticmethod
     def check_profile(grant: Grant, profile: str) -> None:
