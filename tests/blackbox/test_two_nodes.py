@@ -54,6 +54,17 @@ def forgiving(seaweed: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield running
 
 
+def test_what_is_for_those_inside_is_not_passed_on(cluster: Cluster, balancer: Balancer) -> None:
+    for path in ("/ready", "/metrics", "/%72eady", "/metrics/", "/ready?x=1"):
+        with Wire(balancer.port, timeout_s=20) as wire:
+            wire.send(request_head("GET", path))
+            assert wire.answer().status == 404, path
+    for port in cluster.ports.values():
+        with Wire(port, timeout_s=20) as wire:
+            wire.send(request_head("GET", "/ready"))
+            assert wire.answer().status == 200
+
+
 def home_of(url: str) -> str:
     return urlsplit(url).path.rpartition("/")[2].partition("~")[0]
 
