@@ -21,7 +21,12 @@ async def refusal(session: UploadSession, now: datetime = NOW) -> tuple[int, str
     async def send(_: Message) -> None:
         raise AssertionError("nothing is there to send")
 
-    downloads = Downloads(MemoryStore(), mode="stream", inline_types=(), now=lambda: now)
+    async def no_asset(_: str) -> None:
+        return None
+
+    downloads = Downloads(
+        MemoryStore(), find_asset=no_asset, mode="stream", inline_types=(), now=lambda: now
+    )
     with pytest.raises(Exception) as raised:
         await downloads.serve(session, {}, {}, send)
     failure = failure_of(raised.value)
