@@ -257,3 +257,16 @@ def test_event_ids_are_stable_apart_and_tell_nothing() -> None:
     assert len(ids) == 2 * len(HookType)
     assert event_id(HookType.POST_FINISH, one) == event_id(HookType.POST_FINISH, one)
     assert all("first" not in each and each.startswith("evt_") for each in ids)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"HTTPResponse": {"Body": "\\ud83d"}}',
+        b'{"HTTPResponse": {"Header": {"X-A": "\\udd00"}}}',
+        b'{"ChangeFileInfo": {"MetaData": {"\\udd00": "b"}}}',
+    ],
+)
+def test_half_a_surrogate_pair_is_no_answer(said: bytes) -> None:
+    with pytest.raises(HookFailed):
+        response_from(said)

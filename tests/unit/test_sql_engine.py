@@ -1,6 +1,7 @@
 """URLs and drivers: what is accepted, and what no message may carry."""
 
 import sqlite3
+import subprocess
 import sys
 import traceback
 from contextlib import closing
@@ -43,6 +44,26 @@ def test_a_new_database_is_its_owners_alone(tmp_path: Path) -> None:
         modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
         assert set(modes.values()) == {0o600} and len(modes) > 1, modes
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+LOOK = (
+    "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM t'); c.close()"
+)
+
+
+def test_another_connection_takes_no_lock_away(tmp_path: Path) -> None:
+    """Without its locks a process is overlooked: the last to leave deletes the log under it."""
+    path = tmp_path / "state.db"
+    engine = make_engine(f"sqlite:///{path}")
+    with closing(engine.raw_connection()) as connection:
+        connection.cursor().execute("CREATE TABLE t (x)")
+        with closing(engine.raw_connection()) as second:
+            second.cursor().execute("SELECT * FROM t")
+        subprocess.run([sys.executable, "-c", LOOK, str(path)], check=True)
+        assert path.with_name("state.db-wal").exists()
+        connection.cursor().execute("INSERT INTO t VALUES (1)")
+        with closing(sqlite3.connect(path)) as other:
+            assert other.execute("SELECT x FROM t").fetchall() == [(1,)]
 
 
 @pytest.mark.parametrize(

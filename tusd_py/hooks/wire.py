@@ -196,7 +196,7 @@ def _texts(value: object) -> dict[str, str] | None:
     texts = _object(value)
     if not all(isinstance(text, str) for text in texts.values()):
         raise TypeError("values must be strings")
-    return {name: str(text) for name, text in texts.items()}
+    return {_encodable(name): _encodable(str(text)) for name, text in texts.items()}
 
 
 def _text(fields: Mapping[str, object], name: str) -> str:
@@ -205,7 +205,13 @@ def _text(fields: Mapping[str, object], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise TypeError(f"{name} is no string")
-    return value
+    return _encodable(value)
+
+
+def _encodable(text: str) -> str:
+    """JSON can say half a surrogate pair, and nobody can send it. Raises: ValueError."""
+    text.encode()
+    return text
 
 
 def _maybe_text(value: object) -> str | None:

@@ -6,6 +6,7 @@ transactions are begun in so many words.
 """
 
 import os
+import secrets
 import sqlite3
 import time
 from contextlib import suppress
@@ -55,6 +56,21 @@ def _parse(url: str) -> URL:
     raise ValueError("the database URL must begin with sqlite:/// or postgresql://")
 
 
+def _create_private(path: Path) -> None:
+    """An empty file, under its name only once it is closed.
+
+    Whoever opens and closes the file of a database that the same process has open takes all its
+    locks away: they are the process's, not the descriptor's (SQLite: How To Corrupt, 2.2).
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+
+
 def _sqlite(url: URL, synchronous: str) -> Engine:
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise ValueError("SQLite needs a file: sqlite:////absolute/path.db")
@@ -72,9 +88,10 @@ def _sqlite(url: URL, synchronous: str) -> Engine:
     @event.listens_for(engine, "do_connect")
     def make_private(*_: object) -> None:
         """A new database is its owner's alone; SQLite's other files take after it."""
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with suppress(OSError):  # SQLite will say it better
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(OSError):  # SQLite will say it better
+                _create_private(path)
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: object) -> None:
