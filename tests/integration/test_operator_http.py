@@ -315,3 +315,19 @@ async def test_a_database_that_is_away_is_told_and_comes_back() -> None:
         while json.loads(await viewer.next() or b"")["trouble"]:
             pass
     await watcher.aclose()
+
+
+async def test_what_is_quarantined_is_shown_with_the_reason(it: Served) -> None:
+    app, client = it
+    page = b"<!DOCTYPE html><html><script>alert(1)</script></html>"
+    headers = TUS | {
+        "Upload-Length": str(len(page)),
+        "Upload-Metadata": "filetype aW1hZ2UvcG5n",
+        "Content-Type": "application/offset+octet-stream",
+    }
+    made = await client.post("/files/", headers=headers, content=page)
+    upload_id = str(made.headers["location"]).rpartition("/")[2]
+    for state, reason in (("validating", None), ("quarantined", "content_type_mismatch")):
+        shown = await client.get(f"/operator/api/uploads/{ref(upload_id)}", headers=BEARER)
+        assert shown.json()["asset"] == {"state": state, "reason": reason}
+        await app.state.services.maintenance.worker.run_due()

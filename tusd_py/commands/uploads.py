@@ -129,7 +129,7 @@ async def _one(running: "Services", action: str, ref: str, *, as_json: bool) -> 
             session = await running.operator.find(ref)
             # Whoever has the database may know the whole id, and where the object is.
             print_json(
-                views.detail(session)
+                views.detail(session, await running.operator.asset(session))
                 | {"id": session.id, "bucket": session.bucket, "object_key": session.object_key}
             )
             return True

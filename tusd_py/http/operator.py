@@ -204,7 +204,7 @@ class OperatorApi:
     async def upload(self, request: Request) -> Response:
         """GET /operator/api/uploads/{ref}"""
         session = await self._operator.find(request.path_params["ref"])
-        return JSONResponse(views.detail(session))
+        return JSONResponse(views.detail(session, await self._operator.asset(session)))
 
     async def cancel(self, request: Request) -> Response:
         """POST /operator/api/uploads/{ref}/cancel"""

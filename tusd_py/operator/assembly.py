@@ -11,7 +11,7 @@ from tusd_py.settings import Settings
 from tusd_reaper.actions import Actions, Tools
 from tusd_storage.ports.listings import NodeRegistry
 from tusd_storage.ports.overview import Overview, ReaperDiary
-from tusd_storage.records import UploadSession
+from tusd_storage.records import Asset, UploadSession
 
 GONE_AFTER = timedelta(minutes=5)
 """Nodes report every minute (`tusd_py.maintenance`)."""
@@ -19,6 +19,10 @@ GONE_AFTER = timedelta(minutes=5)
 
 class State(Overview, ReaperDiary, NodeRegistry, Jobs, TypingProtocol):
     """What the operator's door asks of the database."""
+
+    async def asset(self, asset_id: str) -> Asset | None:
+        """See `SessionStore`."""
+        ...
 
 
 class Canceller(TypingProtocol):
@@ -53,6 +57,7 @@ def assemble(
             ),
             jobs=state,
             cancel=broker.cancel_session,
+            find_asset=state.asset,
             finishers=tools.finishers,
             clean=Actions(tools).clean,
         )

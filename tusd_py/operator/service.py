@@ -19,7 +19,7 @@ from tusd_py.operator.watcher import Watcher
 from tusd_storage.ports import JobQueue
 from tusd_storage.ports.overview import Browsed, Stuck, Wanted
 from tusd_storage.ports.sweeps import JobAdministration
-from tusd_storage.records import Job, JobState, Protocol, SessionState, UploadSession
+from tusd_storage.records import Asset, Job, JobState, Protocol, SessionState, UploadSession
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +46,7 @@ class OperatorParts:
     jobs: Jobs
     cancel: Callable[[str], Awaitable[UploadSession]]
     """Ends an unfinished session of any protocol; `tusd_py.broker.cancellation`."""
+    find_asset: Callable[[str], Awaitable[Asset | None]]
     finishers: Mapping[Protocol, Finish]
     clean: Clean
 
@@ -93,6 +94,10 @@ class Operator:
         if len(found) > 1:
             raise AmbiguousRef("the ids of several uploads begin so: write more of it")
         return found[0]
+
+    async def asset(self, session: UploadSession) -> Asset | None:
+        """What the upload produced; None for a partial one."""
+        return None if session.asset_id is None else await self._parts.find_asset(session.asset_id)
 
     async def _alike(self, wanted: str) -> list[UploadSession]:
         beginning, marked = split(wanted)

@@ -17,7 +17,7 @@ from tusd_py.telemetry.logs import hide_secrets, without_secrets
 from tusd_storage.lifecycle import OPEN, SESSION_EDGES
 from tusd_storage.ports.listings import Node
 from tusd_storage.ports.overview import ReaperRun, TailSum
-from tusd_storage.records import Job, JobState, SessionState, UploadSession
+from tusd_storage.records import Asset, Job, JobState, SessionState, UploadSession
 
 View = dict[str, Any]
 
@@ -69,7 +69,7 @@ def stuck(session: UploadSession, reason: str) -> View:
     return upload(session) | {"reason": reason}
 
 
-def detail(session: UploadSession) -> View:
+def detail(session: UploadSession, asset: Asset | None = None) -> View:
     """One upload with all there is to know about it; secrets in its metadata are masked."""
     try:
         pairs = {
@@ -88,6 +88,9 @@ def detail(session: UploadSession) -> View:
         "lease_holder": session.lease_holder,
         "lease_until": moment(session.lease_until),
         "crc32": None if session.crc32 is None else f"{session.crc32:08x}",
+        "asset": None
+        if asset is None
+        else {"state": str(asset.state), "reason": _text(asset.reason)},
     }
 
 
