@@ -51,7 +51,8 @@ class Page:
             text=True,
         )
         self._events: Queue[dict[str, Any]] = Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
         self.seen: list[dict[str, Any]] = []
 
     def wait_for(self, name: str) -> dict[str, Any]:
@@ -75,7 +76,11 @@ class Page:
     def close(self) -> None:
         """Ends it, if it has not ended."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        self._listening.join(10)  # it reads what is closed next
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None and self._process.stderr is not None
