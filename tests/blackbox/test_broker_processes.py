@@ -93,7 +93,7 @@ async def test_two_servers_promote_once_and_the_asset_becomes_available(
 @pytest.mark.slow
 def test_a_silent_client_is_finished_by_a_sweep(servers: list[ServerProcess]) -> None:
     """The file arrived, nobody said so, the session's time is over: it is not thrown away."""
-    session_id = delivered(servers[0], expires_in_s=2)
+    session_id = delivered(servers[0], expires_in_s=5)
     found = wait_until(servers[1], session_id, "available")
     assert found["session"]["state"] == "completed"
     assert found["asset"]["size"] == len(PICTURE)
