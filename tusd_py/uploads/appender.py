@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-STALE_S = 1.0
+STALE_S = 0.7
 """Bytes that wait longer in memory for the rest of their part go to the spool."""
 
 FAST_READ = 128 * 1024
