@@ -93,6 +93,7 @@ class Services:
             ttl=settings.lease_ttl,
             now=utc_now,
             is_dead=self._lock.is_dead,
+            keep_s=settings.lease_keep.total_seconds() if settings.workers == 1 else 0.0,
         )
         self.engine = UploadEngine(
             config=self.config,

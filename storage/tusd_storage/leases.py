@@ -1,14 +1,16 @@
 """One writer for an upload: the newest request wins (DESIGN: leases).
 
 Owns the table of leases this process holds and one task that keeps them alive. The row is the
-truth; this module only saves the way to it for requests of the same process. Knows no tus.
+truth; this module only saves the way to it for requests of the same process: a lease may stay for a
+short time after the request that took it, for the next one of the same upload. Knows no tus.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -26,6 +28,9 @@ POLL_S = 0.3
 PATIENCE_S = 10.0
 """How long a request waits for the holder to let go before it is told to come back."""
 
+MOST_KEPT = 4096
+"""Leases that stay at once without a request."""
+
 _MARGIN = 0.8
 """Share of the lease's time after which a holder that could not renew stops writing."""
 
@@ -41,7 +46,13 @@ class Interruption(StrEnum):
 class Lease:
     """The right to write one upload, until released or lost."""
 
-    def __init__(self, session: UploadSession, interrupt: Callable[[Interruption], None]) -> None:
+    def __init__(
+        self,
+        session: UploadSession,
+        interrupt: Callable[[Interruption], None],
+        *,
+        keeps: bool = False,
+    ) -> None:
         self.session = session
         self.epoch = session.lease_epoch
         self.released = asyncio.Event()
@@ -49,7 +60,22 @@ class Lease:
         """Monotonic time after which nothing may be written any more."""
         self.given_back = False
         """Set by whoever released the lease inside a transaction of its own."""
+        self.stays = False
+        self._keeps = keeps
         self._interrupt: Callable[[Interruption], None] | None = interrupt
+
+    @property
+    def may_stay(self) -> bool:
+        """Whether it may stay after its request: not where somebody waits for it."""
+        return self._keeps and self._interrupt is not None
+
+    def stay(self, session: UploadSession) -> None:
+        """Has the lease stay with this process after the request, if it may.
+
+        Only when every commit was answered: `session` is the row as the last one left it.
+        """
+        self.session = session
+        self.stays = True
 
     def interrupt(self, why: Interruption) -> None:
         """Asks the writer to stop; only the first call counts."""
@@ -75,14 +101,18 @@ class LeaseManager:
         ttl: timedelta,
         now: Callable[[], datetime],
         is_dead: Callable[[str], bool],
+        keep_s: float = 0.0,
     ) -> None:
+        """`keep_s`: how long a lease stays that nobody uses or asks for; 0 keeps none."""
         self.holder = f"{node}/{instance}"
         self._store = store
         self._node = node
         self._ttl = ttl
         self._now = now
         self._is_dead = is_dead
+        self._keep_s = keep_s
         self._held: dict[str, Lease] = {}
+        self._kept: dict[str, _Kept] = {}
         self._acquiring: Counter[str] = Counter()
         self._forgotten: dict[str, int] = {}
         self._newest: dict[str, object] = {}
@@ -90,8 +120,21 @@ class LeaseManager:
 
     @property
     def held(self) -> int:
-        """Number of leases this process holds."""
+        """Number of leases that requests of this process hold."""
         return len(self._held)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a lease may stay after its request."""
+        return bool(self._keep_s) and len(self._kept) < MOST_KEPT
+
+    def known(self, session_id: str) -> UploadSession | None:
+        """The row of an upload whose lease stays with this process: nobody else can change it."""
+        kept = self._kept.get(session_id)
+        if kept is None or time.monotonic() >= kept.lease.alive_until:
+            return None
+        kept.since = time.monotonic()
+        return kept.lease.session
 
     @asynccontextmanager
     async def hold(
@@ -125,20 +168,30 @@ class LeaseManager:
         finally:
             await self._let_go(lease)
 
+    def keep(self, session: UploadSession) -> None:
+        """As `adopt`, for a row nobody writes to yet: its lease stays for who does."""
+        self._store_away(self._leased(session, _ignore))
+
     def until(self) -> datetime:
         """When a lease taken now runs out."""
         return self._now() + self._ttl
 
     async def aclose(self) -> None:
-        """Ends the keeper; leases still held run out by themselves."""
+        """Ends the keeper and gives back what stayed; leases still held run out by themselves."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
             self._keeper = None
+        self._keep_s = 0.0
+        with suppress(StorageError):
+            await self._release_kept(self._kept)
 
     async def _take(
         self, session_id: str, interrupt: Callable[[Interruption], None], patience_s: float
     ) -> Lease:
+        if (lease := self._take_kept(session_id, interrupt)) is not None:
+            self._newest.pop(session_id, None)  # of those that wait none is the newest any more
+            return lease
         ticket = object()
         if patience_s:
             self._newest[session_id] = ticket
@@ -151,6 +204,21 @@ class LeaseManager:
         finally:
             if self._newest.get(session_id) is ticket:
                 del self._newest[session_id]
+
+    def _take_kept(
+        self, session_id: str, interrupt: Callable[[Interruption], None]
+    ) -> Lease | None:
+        """The lease that stayed here, under the same epoch: what was begun under it has ended."""
+        kept = self._kept.pop(session_id, None)
+        if kept is None or time.monotonic() >= kept.lease.alive_until:
+            return None
+        session = kept.lease.session
+        if session.lease_stolen:  # its tail was moved by the request before this one
+            session = replace(session, lease_stolen=False)
+        lease = Lease(session, interrupt, keeps=True)
+        lease.alive_until = kept.lease.alive_until
+        self._held[session_id] = lease
+        return lease
 
     async def _wait_for_sibling(self, session_id: str, ticket: object, *, disturb: bool) -> None:
         """Waits until no other request of this process holds the upload."""
@@ -227,22 +295,38 @@ class LeaseManager:
         interrupt: Callable[[Interruption], None],
         started: float | None = None,
     ) -> Lease:
-        lease = Lease(session, interrupt)
+        lease = self._leased(session, interrupt, started)
+        self._held[session.id] = lease
+        return lease
+
+    def _leased(
+        self,
+        session: UploadSession,
+        interrupt: Callable[[Interruption], None],
+        started: float | None = None,
+    ) -> Lease:
+        lease = Lease(session, interrupt, keeps=self.keeps)
         begun = time.monotonic() if started is None else started
         lease.alive_until = begun + self._ttl.total_seconds() * _MARGIN
-        self._held[session.id] = lease
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep(), name="lease-keeper")
         return lease
 
     async def _let_go(self, lease: Lease) -> None:
         try:
-            if not lease.given_back:
+            if lease.given_back:
+                pass
+            elif lease.stays and lease.may_stay and self.keeps:
+                self._store_away(lease)
+            else:
                 await self._release(lease.session.id, lease.epoch)
         finally:
             if self._held.get(lease.session.id) is lease:
                 del self._held[lease.session.id]
             lease.released.set()
+
+    def _store_away(self, lease: Lease) -> None:
+        self._kept[lease.session.id] = _Kept(lease, time.monotonic())
 
     async def _release(self, session_id: str, epoch: int) -> None:
         """What cannot be given back now is tried again by the keeper, until it runs out."""
@@ -257,7 +341,7 @@ class LeaseManager:
         next_renewal = time.monotonic() + renew_every_s
         while True:
             await asyncio.sleep(POLL_S)
-            if not self._held and not self._forgotten:
+            if not self._held and not self._kept and not self._forgotten:
                 next_renewal = time.monotonic() + renew_every_s
                 continue
             try:
@@ -267,6 +351,7 @@ class LeaseManager:
                 for session_id in list(self._forgotten):
                     await self._release(session_id, self._forgotten.pop(session_id))
                 await self._answer()
+                await self._release_kept(self._idle())
             except StorageError:
                 pass  # the next round tries again; leases that ran out are noticed below
             except Exception:  # without a keeper every lease of the process would run out
@@ -278,6 +363,8 @@ class LeaseManager:
             lease = self._held.get(session_id)
             if lease is not None:
                 lease.interrupt(Interruption.WANTED)
+            elif session_id in self._kept:
+                await self._release_kept([session_id])
             elif session_id not in self._acquiring:
                 await self._give_back_forgotten(session_id)
 
@@ -287,18 +374,60 @@ class LeaseManager:
         if row is not None and row.lease_holder == self.holder:
             await self._store.release(session_id, row.lease_epoch)
 
+    def _idle(self) -> list[str]:
+        """What nobody has used for the time that a lease may stay."""
+        latest = time.monotonic() - self._keep_s
+        return [session_id for session_id, kept in self._kept.items() if kept.since <= latest]
+
+    async def _release_kept(self, session_ids: Iterable[str]) -> None:
+        """Gives back what stayed. Raises: StateUnavailable; then the keeper tries again."""
+        leases = {one: self._kept.pop(one).lease.epoch for one in list(session_ids)}
+        if not leases:
+            return
+        try:
+            await self._store.release_many(leases)
+        except Unavailable:
+            self._forgotten |= leases
+            raise
+
     async def _renew(self) -> None:
-        before = list(self._held.values())
+        before = self._current()
         started = time.monotonic()
-        kept = await self._store.renew(self.holder, self.until())
-        for lease in before:
-            if lease.session.id in kept:
+        renewed = await self._store.renew(self.holder, self.until())
+        for session_id, lease in self._current().items():
+            earlier = before.get(session_id)
+            if earlier is None or earlier.epoch != lease.epoch:
+                continue  # taken meanwhile
+            if session_id in renewed:
                 lease.alive_until = started + self._ttl.total_seconds() * _MARGIN
-            elif not lease.released.is_set() and not lease.given_back:
-                lease.interrupt(Interruption.LOST)
+            elif not lease.given_back:
+                self._lost(lease)
+
+    def _current(self) -> dict[str, Lease]:
+        """Everything that this process has, used or not."""
+        return {one: kept.lease for one, kept in self._kept.items()} | self._held
+
+    def _lost(self, lease: Lease) -> None:
+        kept = self._kept.get(lease.session.id)
+        if kept is not None and kept.lease is lease:
+            del self._kept[lease.session.id]
+        lease.interrupt(Interruption.LOST)
 
     def _notice_lost(self) -> None:
         now = time.monotonic()
-        for lease in list(self._held.values()):
+        for lease in self._current().values():
             if now >= lease.alive_until:
-                lease.interrupt(Interruption.LOST)
+                self._lost(lease)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A lease without a request."""
+
+    lease: Lease
+    since: float
+    """Monotonic time of its last use."""
+
+
+def _ignore(_: Interruption) -> None:
+    """Nobody writes: there is nothing to stop."""

@@ -22,8 +22,16 @@ from tusd_storage.errors import (
     StorageError,
     StoreUnavailable,
 )
-from tusd_storage.ports import ObjectStore, SessionStore, Spool, Tail, TailFile, TailStore
-from tusd_storage.records import FileRange, Segment
+from tusd_storage.ports import (
+    ObjectStore,
+    SessionStore,
+    Spool,
+    Tail,
+    TailFile,
+    TailStore,
+    Writing,
+)
+from tusd_storage.records import Append, FileRange, Segment
 
 
 class Trouble(StrEnum):
@@ -112,6 +120,11 @@ class FaultySessions(_Wrapped):
 
     def __init__(self, inner: SessionStore, faults: Faults) -> None:
         super().__init__(inner, faults, lambda: StateUnavailable("the database is away"))
+
+    async def append(self, commit: Append, tail: Writing | None = None) -> None:
+        if tail is not None:
+            await tail.ahead()  # with the faults of its disk
+        await self._faults.call(self._inner.append, self._error(), (commit,), {})
 
 
 class FaultyObjects(_Wrapped):
@@ -202,29 +215,48 @@ class FaultyTail:
     def range(self) -> FileRange:
         return self._inner.range()
 
-    async def append(self, segments: Sequence[Segment], *, crc32: int) -> None:
-        await self._write(self._inner.append, segments, crc32)
+    def append(self, segments: Sequence[Segment], *, crc32: int) -> "FaultyWriting":
+        return FaultyWriting(self._faults, self._inner.append, segments, crc32)
 
-    async def replace(self, segments: Sequence[Segment], *, crc32: int) -> None:
-        await self._write(self._inner.replace, segments, crc32)
+    def replace(self, segments: Sequence[Segment], *, crc32: int) -> "FaultyWriting":
+        return FaultyWriting(self._faults, self._inner.replace, segments, crc32)
 
-    async def _write(
-        self, method: Callable[..., Any], segments: Sequence[Segment], crc32: int
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class FaultyWriting:
+    """A write to such a tail, always ahead of its commit: between the two the process may die."""
+
+    def __init__(
+        self,
+        faults: Faults,
+        method: Callable[..., Writing],
+        segments: Sequence[Segment],
+        crc32: int,
     ) -> None:
+        self._faults = faults
+        self._method = method
+        self._segments = segments
+        self._crc32 = crc32
+
+    def __call__(self) -> None:
+        raise AssertionError("a store with faults writes tails ahead")
+
+    async def ahead(self) -> None:
         trouble = self._faults.next()
         if trouble in _DISK_FAILS:
             raise DiskFull("no room")  # the port promises the old state: there is no `after`
         if trouble is Trouble.DIE_BEFORE:
             # Half of the write had reached the disk when the process died.
-            half = [piece[: len(piece) // 2] for piece in segments if isinstance(piece, bytes)]
-            await method(half, crc32=0)
+            half = [
+                piece[: len(piece) // 2] for piece in self._segments if isinstance(piece, bytes)
+            ]
+            await self._method(half, crc32=0).ahead()
             raise self._faults.die()
-        await method(segments, crc32=crc32)
+        await self._method(self._segments, crc32=self._crc32).ahead()
         if trouble is Trouble.DIE_AFTER:
             raise self._faults.die()
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
 
 class FaultyTails:

@@ -57,12 +57,15 @@ class MemoryTail:
     def range(self) -> None:
         return None
 
-    async def append(self, segments: Any, *, crc32: int) -> None:
-        self.exists = True
-        self.data = b"".join(
-            segment.data if isinstance(segment, SlowSpool) else bytes(segment)
-            for segment in segments
-        )
+    def append(self, segments: Any, *, crc32: int) -> Any:
+        def write() -> None:
+            self.exists = True
+            self.data = b"".join(
+                segment.data if isinstance(segment, SlowSpool) else bytes(segment)
+                for segment in segments
+            )
+
+        return write
 
     replace = append
 
@@ -87,8 +90,11 @@ class MemoryLedger:
         self.plan = PartPlan(part_size=part, growth=10_000, max_part_size=part)
         self.length = length
         self.declares_length = False
+        self.lease = SimpleNamespace(may_stay=False)
 
-    async def commit(self, *, parts: Any = (), to_offset: int, **_: Any) -> None:
+    async def commit(self, *, parts: Any = (), to_offset: int, tail: Any = None, **_: Any) -> None:
+        if tail is not None:
+            tail()
         self.session.parts_count += len(parts)
         self.session.parts_size += sum(part.size for part in parts)
         self.session.offset = to_offset

@@ -48,7 +48,7 @@ async def fresh(tails: NodeTails) -> NodeTail:
 
 async def written(tails: NodeTails, data: bytes) -> None:
     tail = await fresh(tails)
-    await tail.append([data], crc32=zlib.crc32(data))
+    await tail.append([data], crc32=zlib.crc32(data)).ahead()
     await tail.aclose()
 
 
@@ -76,7 +76,7 @@ def test_foreign_files_are_nobodys(name: str) -> None:
 async def test_appended_bytes_are_found_again(tails: NodeTails, tmp_path: Path) -> None:
     await written(tails, b"hello")
     tail = await opened(tails, b"hello")
-    await tail.append([b" ", b"world"], crc32=zlib.crc32(b"hello world"))
+    await tail.append([b" ", b"world"], crc32=zlib.crc32(b"hello world")).ahead()
     await tail.aclose()
     assert tail_path(ID, root=tmp_path).read_bytes() == b"hello world"
     await (await opened(tails, b"hello world")).aclose()
@@ -106,7 +106,7 @@ async def test_who_was_overtaken_before_the_first_byte_leaves_the_new_tail_alone
     overtaken = await fresh(tails)
     await written(tails, b"acknowledged")
     with pytest.raises(LeaseLost):
-        await overtaken.append([b"late"], crc32=zlib.crc32(b"late"))
+        await overtaken.append([b"late"], crc32=zlib.crc32(b"late")).ahead()
     await overtaken.aclose()
     tail = await opened(tails, b"acknowledged")
     await tail.aclose()
@@ -151,7 +151,7 @@ async def test_damage_after_our_own_write_is_noticed(tails: NodeTails, tmp_path:
 async def test_replacing_drops_what_was_there(tails: NodeTails, tmp_path: Path) -> None:
     await written(tails, b"a part's bytes")
     tail = await opened(tails, b"a part's bytes")
-    await tail.replace([b"rest"], crc32=zlib.crc32(b"rest"))
+    await tail.replace([b"rest"], crc32=zlib.crc32(b"rest")).ahead()
     assert tail.range().size == 4
     await tail.aclose()
     assert tail_path(ID, root=tmp_path).read_bytes() == b"rest"
@@ -163,8 +163,8 @@ async def test_a_thief_leaves_the_old_holder_with_a_file_nobody_reads(
     await written(tails, b"hello")
     old = await opened(tails, b"hello")
     new = await opened(tails, b"hello", steal=True)
-    await old.append([b" from the past"], crc32=0)
-    await new.append([b" world"], crc32=zlib.crc32(b"hello world"))
+    await old.append([b" from the past"], crc32=0).ahead()
+    await new.append([b" world"], crc32=zlib.crc32(b"hello world")).ahead()
     await old.aclose()
     await new.aclose()
     assert tail_path(ID, root=tmp_path).read_bytes() == b"hello world"
@@ -174,7 +174,7 @@ async def test_nothing_is_written_once_the_lease_is_lost(tails: NodeTails, tmp_p
     await written(tails, b"hello")
     tail = await tails.open(ID, size=0, crc32=0, fresh=True, steal=False, fence=lost)
     with pytest.raises(LeaseLost):
-        await tail.append([b"x"], crc32=0)
+        await tail.append([b"x"], crc32=0).ahead()
     with pytest.raises(LeaseLost):
         await tails.open(
             ID, size=5, crc32=zlib.crc32(b"hello"), fresh=False, steal=False, fence=lost
@@ -189,7 +189,7 @@ async def test_a_write_that_fails_leaves_the_committed_bytes(
     tail = await opened(tails, b"hello")
     nowhere = FileRange(fd=tail.range().fd, offset=100, size=10)  # cannot be read whole
     with pytest.raises(DiskFull):
-        await tail.append([b" world", nowhere], crc32=0)
+        await tail.append([b" world", nowhere], crc32=0).ahead()
     await tail.aclose()
     assert tail_path(ID, root=tmp_path).read_bytes() == b"hello"
 

@@ -267,14 +267,14 @@ class Takeover:
         )
         crc32 = size = 0
         try:
-            await tail.append((), crc32=0)
+            await tail.append((), crc32=0).ahead()
             if fitted.rest:
                 bucket, key = self._tools.config.bucket, upload.key + REST
                 async with aclosing(self._tools.objects.read(bucket, key)) as chunks:
                     async for chunk in chunks:
                         crc32 = isal_zlib.crc32(chunk, crc32)
                         size += len(chunk)
-                        await tail.append((chunk,), crc32=crc32)
+                        await tail.append((chunk,), crc32=crc32).ahead()
         finally:
             await tail.aclose()
         if size != fitted.rest:

@@ -25,6 +25,11 @@ class PromiseSettings(Area):
     """An unfinished upload ends this long after its creation at the latest."""
     lease_ttl: Duration = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1))
     """A server that died loses its uploads to another after this time."""
+    lease_keep: Duration = Field(default=timedelta(seconds=2), ge=timedelta(0))
+    """After a request its process keeps the right to write the upload for this long, for the next
+    one: that is then served without a question to the database. Another process that wants the
+    upload gets it within a second. `0` where requests of one upload reach many processes by
+    chance; with several `workers` it is always 0."""
     body_idle_timeout: Duration = Field(
         default=timedelta(seconds=60), ge=timedelta(milliseconds=100)
     )

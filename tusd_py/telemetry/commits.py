@@ -4,7 +4,7 @@ Owns which commit is which event: told once the call of the store behind it has 
 before the commit. Decorates `ports.SessionStore`; knows no adapter.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,7 +21,7 @@ from tusd_py.telemetry.events import (
     UploadTerminated,
 )
 from tusd_py.telemetry.stages import Stage, Stages
-from tusd_storage.ports import SessionStore
+from tusd_storage.ports import SessionStore, Writing
 from tusd_storage.records import (
     Append,
     Asset,
@@ -117,12 +117,17 @@ class TellingSessions:
         self._known.pop(session_id, None)
         await self._sessions.release(session_id, epoch)
 
+    async def release_many(self, leases: Mapping[str, int]) -> None:
+        for session_id in leases:
+            self._known.pop(session_id, None)
+        await self._sessions.release_many(leases)
+
     async def opened(self, session_id: str, epoch: int, upload_id: str) -> None:
         await self._sessions.opened(session_id, epoch, upload_id)
 
-    async def append(self, commit: Append) -> None:
+    async def append(self, commit: Append, tail: Writing | None = None) -> None:
         with self._stages.measure(Stage.COMMIT):
-            await self._sessions.append(commit)
+            await self._sessions.append(commit, tail)
         known = self._known.pop(commit.id, None) if commit.release else self._known.get(commit.id)
         if known is not None:
             known.offset = commit.from_offset

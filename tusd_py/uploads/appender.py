@@ -317,11 +317,13 @@ class Appender:
                 number += 1
             if not parts or isinstance(self._failure, LeaseLost):
                 return
-            if not self._tail.exists:
-                await self._tail.append((), crc32=0)
             size = sum(part.size for part in parts)
-            to_offset = self._ledger.session.parts_size + size
-            await self._ledger.commit(parts=parts, to_offset=to_offset, tail_crc32=0)
+            await self._ledger.commit(
+                parts=parts,
+                to_offset=self._ledger.session.parts_size + size,
+                tail_crc32=0,
+                tail=None if self._tail.exists else self._tail.append((), crc32=0),
+            )
 
     def _fail(self, error: StorageError) -> None:
         self._failure = self._failure or error
@@ -352,7 +354,7 @@ class Appender:
         if stop is Stop.END and self._slicer.offset == self._ledger.length:
             return await self._finish()
         if stop is not Stop.TOO_LONG:
-            await self._keep()
+            await self._keep(release=stop is not Stop.END or not self._ledger.lease.may_stay)
         self._raise(stop)
         return self._ledger.session
 
@@ -377,10 +379,10 @@ class Appender:
         except StorageError as error:
             if not isinstance(error, LeaseLost) and not self._ledger.session.received:
                 self._failure = error
-                await self._keep()
+                await self._keep(release=True)
             raise
 
-    async def _keep(self) -> None:
+    async def _keep(self, *, release: bool) -> None:
         """What follows the ledger goes to the tail, is flushed, and is then acknowledged."""
         session = self._ledger.session
         number = session.parts_count + 1
@@ -390,13 +392,16 @@ class Appender:
         if rest.size == session.tail_size and not self._ledger.declares_length:
             return
         new = rest.new()
-        if number == self._first_number:
-            if new or not self._tail.exists:
-                await self._tail.append(new, crc32=rest.crc32)
-        else:
-            await self._tail.replace(new, crc32=rest.crc32)
+        writing = None
+        if number != self._first_number:
+            writing = self._tail.replace(new, crc32=rest.crc32)
+        elif new or not self._tail.exists:
+            writing = self._tail.append(new, crc32=rest.crc32)
         await self._ledger.commit(
-            to_offset=session.parts_size + rest.size, tail_crc32=rest.crc32, release=True
+            to_offset=session.parts_size + rest.size,
+            tail_crc32=rest.crc32,
+            release=release,
+            tail=writing,
         )
 
     def _raise(self, stop: Stop) -> None:

@@ -41,7 +41,7 @@ from tusd_storage import lifecycle
 from tusd_storage.errors import NoSuchUpload, SessionUnknown, TailMissing, Unavailable
 from tusd_storage.leases import Interruption, Lease, LeaseManager
 from tusd_storage.ports import ObjectStore, SessionStore, TailStore
-from tusd_storage.records import Body, Kind, Protocol, SessionState, UploadSession
+from tusd_storage.records import Asset, Body, Kind, Protocol, SessionState, UploadSession
 from tusd_storage.termination import Terminator
 
 _STOPS = {
@@ -121,7 +121,7 @@ class UploadEngine:
 
     async def find(self, session_id: str) -> UploadSession:
         """The row of a tus upload. Raises: UploadNotFound."""
-        session = await self._sessions.get(session_id)
+        session = self._leases.known(session_id) or await self._sessions.get(session_id)
         if session is None or session.protocol is not Protocol.TUS:
             raise UploadNotFound("there is no such upload")
         return session
@@ -175,18 +175,32 @@ class UploadEngine:
             place=place,
         )
         if request.body.is_empty and request.length != 0:
-            await self._sessions.create(session, asset)
-            return session
+            return await self._create_empty(session, asset)
         self._refuse_when_closing()
         if not request.body.is_empty:
             reader = Begun(await self._watch.read(reader), reader)
         session = self._with_lease(session)
         await self._sessions.create(session, asset)
-        if self.config.owner_size_limited and request.length is None and owner is not None:
+        if self._may_differ(session):
             session = await self.find(session.id)
         if created is not None:
             created(session)
         return await self._fill(session, request, reader)
+
+    async def _create_empty(self, session: UploadSession, asset: Asset | None) -> UploadSession:
+        """Nobody has sent a byte yet; who will, mostly does so at once."""
+        if not self._leases.keeps or self._may_differ(session):
+            await self._sessions.create(session, asset)
+            return session
+        session = self._with_lease(session)
+        await self._sessions.create(session, asset)
+        self._leases.keep(session)
+        return session
+
+    def _may_differ(self, session: UploadSession) -> bool:
+        """Whether the row got a limit of its own from what its owner may still have."""
+        limited = self.config.owner_size_limited and session.owner is not None
+        return limited and session.length is None
 
     async def length_of(self, request: CreateRequest, *, owner: str | None) -> int | None:
         """Length in bytes of the upload that is asked for; None while it is not known.
@@ -381,7 +395,9 @@ class UploadEngine:
             writer.attach(appender)
             with self._watch.over(appender):
                 done = await self._run(appender, ledger)
-            if done.state is SessionState.COMPLETED and tail.exists:
+            if done.state is not SessionState.COMPLETED:
+                ledger.lease.stay(done)
+            elif tail.exists:
                 await self._tails.delete(done.id)
             return done
         finally:

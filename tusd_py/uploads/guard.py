@@ -74,7 +74,7 @@ class Guard:
             fence=ledger.lease.fence,
         )
         try:
-            await tail.append((), crc32=0)
+            await tail.append((), crc32=0).ahead()
         finally:
             await tail.aclose()
         await ledger.rewind()

@@ -13,7 +13,7 @@ from tusd_py.protocol import rules
 from tusd_py.uploads.config import UploadConfig
 from tusd_storage.leases import Lease
 from tusd_storage.partplan import PartPlan
-from tusd_storage.ports import SessionStore
+from tusd_storage.ports import SessionStore, Writing
 from tusd_storage.records import Append, Part, SessionState, UploadSession
 
 
@@ -74,10 +74,11 @@ class Ledger:
         tail_crc32: int,
         state: SessionState = SessionState.UPLOADING,
         release: bool = False,
+        tail: Writing | None = None,
     ) -> None:
-        """Moves ledger and offset together.
+        """Moves ledger and offset together, when `tail` is written.
 
-        Raises: LeaseLost, StateUnavailable (it may or may not have happened).
+        Raises: LeaseLost, StateUnavailable (it may or may not have happened), DiskFull.
         """
         self.lease.fence()
         session, now = self.session, self._now()
@@ -107,7 +108,7 @@ class Ledger:
             now=now,
             release=release,
         )
-        await self._sessions.append(commit)
+        await self._sessions.append(commit, tail)
         self.lease.given_back = release
         self.session = replace(
             session,

@@ -11,7 +11,7 @@ Here are the ones an upload needs; what runs beside them has contracts of its ow
 from tusd_storage.ports.jobs import JobQueue
 from tusd_storage.ports.objects import ObjectStore, Presigned
 from tusd_storage.ports.sessions import SessionStore
-from tusd_storage.ports.tails import Spool, Tail, TailFile, TailStore
+from tusd_storage.ports.tails import Spool, Tail, TailFile, TailStore, Writing
 
 __all__ = [
     "JobQueue",
@@ -22,4 +22,5 @@ __all__ = [
     "Tail",
     "TailFile",
     "TailStore",
+    "Writing",
 ]

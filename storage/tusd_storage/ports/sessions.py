@@ -1,9 +1,10 @@
 """The state of uploads: rows, leases, the ledger, commit points."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Protocol
 
+from tusd_storage.ports.tails import Writing
 from tusd_storage.records import Append, Asset, Completion, Part, SessionState, UploadSession
 
 
@@ -74,16 +75,22 @@ class SessionStore(Protocol):
         """Gives the lease back; does nothing if the epoch has moved on."""
         ...
 
+    async def release_many(self, leases: Mapping[str, int]) -> None:
+        """As `release`, of many at once: epochs by id. Any number of them."""
+        ...
+
     async def opened(self, session_id: str, epoch: int, upload_id: str) -> None:
         """Records the multipart upload id."""
         ...
 
-    async def append(self, commit: Append) -> None:
+    async def append(self, commit: Append, tail: Writing | None = None) -> None:
         """Applies one commit point. The only thing that moves an offset forward.
 
         Ledger rows, offset, tail, length, state, expiry and (if asked) the release happen together.
+        `tail` is done before: in the same thread, which saves a hand-over, or ahead of it. If it
+        fails nothing is committed. A cancelled caller waits until nobody reads its bytes any more.
 
-        Raises: LeaseLost when epoch or `from_offset` differ; InvalidTransition.
+        Raises: LeaseLost when epoch or `from_offset` differ; InvalidTransition; what `tail` raises.
         """
         ...
 

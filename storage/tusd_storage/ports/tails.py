@@ -17,6 +17,18 @@ class TailFile:
     modified_at: datetime
 
 
+class Writing(Protocol):
+    """Bytes on their way into a tail: to be flushed before the commit that counts them."""
+
+    def __call__(self) -> None:
+        """Does it, in the thread that calls. Raises what `ahead` raises."""
+        ...
+
+    async def ahead(self) -> None:
+        """Does it in a thread of the tails. Raises: DiskFull, LeaseLost."""
+        ...
+
+
 class Tail(Protocol):
     """The open tail of one upload, held by the one writer that has its lease.
 
@@ -33,20 +45,17 @@ class Tail(Protocol):
         """The committed bytes, for reading; valid until `replace` or `aclose`."""
         ...
 
-    async def append(self, segments: Sequence[Segment], *, crc32: int) -> None:
+    def append(self, segments: Sequence[Segment], *, crc32: int) -> Writing:
         """Adds bytes behind the committed ones and flushes them; makes the file if there is none.
 
-        `crc32` is that of the whole tail afterwards.
-
-        Raises: DiskFull, LeaseLost. On any failure the committed prefix is as it was.
+        Nothing happens before the result is called, once. `crc32` is that of the whole tail
+        afterwards. On any failure the committed prefix is as it was.
         """
         ...
 
-    async def replace(self, segments: Sequence[Segment], *, crc32: int) -> None:
-        """Drops the committed bytes and stores these instead, flushed. Call it only when the part
-        that contains the dropped bytes is in the ledger.
-
-        Raises: DiskFull (the file is then empty), LeaseLost.
+    def replace(self, segments: Sequence[Segment], *, crc32: int) -> Writing:
+        """As `append`, after dropping the committed bytes; fails with an empty file. Only when the
+        part that contains the dropped bytes is in the ledger.
         """
         ...
 

@@ -51,11 +51,39 @@ class Call(Generic[T]):
     """Nothing was done for its request yet: refused rather than made to wait for long."""
     queued_at: float = 0.0
     """Seconds of the monotonic clock, where it had to wait."""
+    before: Callable[[], None] | None = None
+    """To be done once, before the work."""
+
+    def prepare(self) -> "Answer | None":
+        """Does what comes before the work; an answer where that failed. Call it once."""
+        try:
+            if self.before is not None:
+                self.before()
+        except Exception as error:
+            return Answer(self, error=error)
+        return None
+
+    async def end(self) -> T:
+        """The answer. A cancelled caller waits for what the thread does on its behalf."""
+        if self.before is None:
+            return await self.future
+        try:
+            return await asyncio.shield(self.future)
+        except asyncio.CancelledError:
+            self.future.add_done_callback(_forget)
+            await asyncio.wait([self.future])
+            raise
 
     @property
     def abandoned(self) -> bool:
         """Cancelled before it began: nobody waits, nothing has to happen."""
         return self.future.cancelled()
+
+
+def _forget(future: "asyncio.Future[Any]") -> None:
+    """Nobody is there any more whom an error could be told."""
+    if not future.cancelled():
+        future.exception()
 
 
 @dataclass(slots=True)

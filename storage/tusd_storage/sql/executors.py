@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Engine
 
+from tusd_storage.ports import Writing
 from tusd_storage.sql.calls import Connection, Patience
 from tusd_storage.sql.engine import SQLITE
 
@@ -31,16 +32,30 @@ class Executor(Protocol):
         ...
 
     async def write(
-        self, work: Callable[[Connection], T], *, flush: bool = True, refusable: bool = False
+        self,
+        work: Callable[[Connection], T],
+        *,
+        flush: bool = True,
+        refusable: bool = False,
+        before: Writing | None = None,
     ) -> T:
         """One changing statement, perhaps with reads behind it.
+
+        `before` is done once, before the work begins and outside its transaction; if it fails, the
+        work is not done. A cancelled caller waits until both are over.
 
         Without `flush` a power loss may undo it, unless something flushed came later; the end of a
         process never does. For leases: a power loss ends their holders, too.
         """
         ...
 
-    async def transaction(self, work: Callable[[Connection], T], *, refusable: bool = False) -> T:
+    async def transaction(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        refusable: bool = False,
+        before: Writing | None = None,
+    ) -> T:
         """Several changing statements: all happen or none."""
         ...
 

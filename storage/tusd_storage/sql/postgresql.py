@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
 from tusd_storage.errors import StateUnavailable
+from tusd_storage.ports import Writing
 from tusd_storage.sql.calls import Answer, Call, Connection, Patience, Threads, join
 from tusd_storage.sql.errors import classify, closed, is_retryable
 
@@ -35,6 +36,8 @@ class _Worker:
             self._open()
         except Exception as error:
             return Answer(call, error=classify(error) or error, begun=False)
+        if (failed := call.prepare()) is not None:
+            return failed
         for left in reversed(range(_TRIES)):
             try:
                 return Answer(call, self._once(call))
@@ -92,13 +95,24 @@ class PostgresExecutor:
         return await self._run(work, atomic=False, refusable=refusable)
 
     async def write(
-        self, work: Callable[[Connection], T], *, flush: bool = True, refusable: bool = False
+        self,
+        work: Callable[[Connection], T],
+        *,
+        flush: bool = True,
+        refusable: bool = False,
+        before: Writing | None = None,
     ) -> T:
         # Always flushed: nodes outlive a power loss of the database.
-        return await self._run(work, atomic=False, refusable=refusable)
+        return await self._run(work, atomic=False, refusable=refusable, before=before)
 
-    async def transaction(self, work: Callable[[Connection], T], *, refusable: bool = False) -> T:
-        return await self._run(work, atomic=True, refusable=refusable)
+    async def transaction(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        refusable: bool = False,
+        before: Writing | None = None,
+    ) -> T:
+        return await self._run(work, atomic=True, refusable=refusable, before=before)
 
     def check_room(self) -> None:
         self._threads.check_room()
@@ -107,10 +121,16 @@ class PostgresExecutor:
         await join(self._threads.close())
         self._engine.dispose()
 
-    async def _run(self, work: Callable[[Connection], T], *, atomic: bool, refusable: bool) -> T:
-        call: Call[T] = Call(
-            work, asyncio.get_running_loop().create_future(), atomic, refusable=refusable
-        )
+    async def _run(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        atomic: bool,
+        refusable: bool,
+        before: Writing | None = None,
+    ) -> T:
+        future = asyncio.get_running_loop().create_future()
+        call: Call[T] = Call(work, future, atomic, refusable=refusable, before=before)
         if not self._threads.submit(call):
             raise closed()
-        return await call.future
+        return await call.end()

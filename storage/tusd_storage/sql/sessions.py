@@ -4,10 +4,11 @@ Owns the translation of arguments into parameters. Knows no driver; what a trans
 `commits`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import partial
 
+from tusd_storage.ports import Writing
 from tusd_storage.records import (
     Append,
     Asset,
@@ -120,16 +121,24 @@ class SqlSessions:
     async def release(self, session_id: str, epoch: int) -> None:
         await self._execute_lease(self._sql.release, id=session_id, epoch=epoch)
 
+    async def release_many(self, leases: Mapping[str, int]) -> None:
+        params = self._sql.pairs(leases)
+
+        def work(connection: Connection) -> None:
+            connection.execute(self._sql.release_many, params)
+
+        await self._executor.write(work, flush=False)
+
     async def opened(self, session_id: str, epoch: int, upload_id: str) -> None:
         params = {"id": session_id, "epoch": epoch, "upload_id": upload_id}
         await self._executor.write(lambda connection: commits.opened(self._sql, connection, params))
 
-    async def append(self, commit: Append) -> None:
+    async def append(self, commit: Append, tail: Writing | None = None) -> None:
         work = partial(commits.append, self._sql, commit=commit)
         if not commit.parts or self._sql.append_both is not None:
-            await self._executor.write(work)
+            await self._executor.write(work, before=tail)
         else:
-            await self._executor.transaction(work)
+            await self._executor.transaction(work, before=tail)
 
     async def parts(self, session_id: str) -> list[Part]:
         def work(connection: Connection) -> list[Part]:

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
 from tusd_storage.errors import StateUnavailable
+from tusd_storage.ports import Writing
 from tusd_storage.sql.calls import (
     Answer,
     Call,
@@ -167,6 +168,18 @@ class _Writer:
         return answer
 
 
+def _prepared(group: list[Call[Any]]) -> tuple[list[Call[Any]], list[Answer]]:
+    """The calls whose work can begin, and the answers of the others."""
+    ready, failed = [], []
+    for call in group:
+        answer = call.prepare()
+        if answer is None:
+            ready.append(call)
+        else:
+            failed.append(answer)
+    return ready, failed
+
+
 class SqliteExecutor:
     """`Executor` on one SQLite file."""
 
@@ -192,12 +205,20 @@ class SqliteExecutor:
         return await call.future
 
     async def write(
-        self, work: Callable[[Connection], T], *, flush: bool = True, refusable: bool = False
+        self,
+        work: Callable[[Connection], T],
+        *,
+        flush: bool = True,
+        refusable: bool = False,
+        before: Writing | None = None,
     ) -> T:
         if refusable:
             self.check_room()
+        if before is not None and self._busy:  # whoever waits for the writer flushes by himself
+            await before.ahead()
+            before = None
         future = asyncio.get_running_loop().create_future()
-        call: Call[T] = Call(work, future, False, flush, refusable, monotonic())
+        call: Call[T] = Call(work, future, False, flush, refusable, monotonic(), before)
         with self._lock:
             if self._closed:
                 raise closed()
@@ -205,10 +226,21 @@ class SqliteExecutor:
                 self._writer = Thread(target=self._serve, name="sql-write", daemon=True)
                 self._writer.start()
             self._queue.put(call)
-        return await call.future
+        return await call.end()
 
-    async def transaction(self, work: Callable[[Connection], T], *, refusable: bool = False) -> T:
-        return await self.write(work, refusable=refusable)
+    async def transaction(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        refusable: bool = False,
+        before: Writing | None = None,
+    ) -> T:
+        return await self.write(work, refusable=refusable, before=before)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether the writer does something, or will."""
+        return self._standing_since is not None or bool(self._pending) or self._queue.qsize() > 0
 
     def check_room(self) -> None:
         self._patience.check(self._queue.qsize() + len(self._pending), self._standing_since)
@@ -237,11 +269,12 @@ class SqliteExecutor:
 
     def _run(self, writer: _Writer, group: list[Call[Any]]) -> list[Answer]:
         """What the database did for those of the group that had the patience."""
+        group, failed = _prepared(group)
         for left in reversed(range(_BUSY_TRIES)):
             group = self._patience.sift(group)
             answers = writer.run(group, last_try=not left) if group else []
             if answers is not None:
-                return answers
+                return failed + answers
             self._receive()
             self._pending = self._patience.sift(self._pending)
         raise AssertionError("unreachable")

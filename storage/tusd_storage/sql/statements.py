@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from tusd_storage.lifecycle import OPEN, TERMINAL, sources_of
 from tusd_storage.records import AssetState, SessionState
 from tusd_storage.sql.engine import SQLITE
-from tusd_storage.sql.rows import ASSET, JOB, NODE, PART, SESSION
+from tusd_storage.sql.rows import ASSET, JOB, NODE, PART, SESSION, Params
 from tusd_storage.sql.tables import (
     CREATED,
     DUE,
@@ -82,6 +82,19 @@ class Statements:
             return f"{column} IN (SELECT value FROM json_each(:{param}))"
         return f"{column} = ANY(CAST(:{param} AS TEXT[]))"
 
+    def pairs(self, numbers: Mapping[str, int]) -> Params:
+        """The parameters of `_pairs`: ids and their numbers."""
+        if self._sqlite:
+            return {"pairs": json.dumps(list(numbers.items()))}
+        return {"ids": list(numbers), "numbers": list(numbers.values())}
+
+    def _pairs(self) -> str:
+        """Rows (id, number) from the parameters that `pairs` makes."""
+        if self._sqlite:
+            both = "json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS number"
+            return f"(SELECT {both} FROM json_each(:pairs)) AS pair"
+        return "unnest(CAST(:ids AS TEXT[]), CAST(:numbers AS BIGINT[])) AS pair (id, number)"
+
     def compiled(self, sql: str) -> str:
         """SQL with `:named` parameters, as this dialect's driver takes it."""
         return str(text(sql).compile(dialect=self._dialect))
@@ -138,6 +151,10 @@ class Statements:
         )
         self.release = one(
             f"UPDATE upload_sessions SET {_FREE} WHERE id = :id AND lease_epoch = :epoch"
+        )
+        self.release_many = one(
+            f"UPDATE upload_sessions SET {_FREE} FROM {self._pairs()}"
+            " WHERE upload_sessions.id = pair.id AND lease_epoch = pair.number"
         )
         self.opened = one(
             "UPDATE upload_sessions SET upload_id = :upload_id WHERE id = :id"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -74,15 +75,13 @@ class NodeTail:
             return FileRange(fd=-1, offset=0, size=0)
         return FileRange(fd=self._fd, offset=0, size=self._size)
 
-    async def append(self, segments: Sequence[Segment], *, crc32: int) -> None:
+    def append(self, segments: Sequence[Segment], *, crc32: int) -> "NodeWriting":
         """See `ports.Tail`."""
-        await self._run(self._append, segments)
-        self._crc32 = crc32
+        return NodeWriting(self._run, partial(self._append, segments, crc32))
 
-    async def replace(self, segments: Sequence[Segment], *, crc32: int) -> None:
+    def replace(self, segments: Sequence[Segment], *, crc32: int) -> "NodeWriting":
         """See `ports.Tail`."""
-        await self._run(self._replace, segments)
-        self._crc32 = crc32
+        return NodeWriting(self._run, partial(self._replace, segments, crc32))
 
     async def aclose(self) -> None:
         """See `ports.Tail`."""
@@ -94,7 +93,7 @@ class NodeTail:
             self._remember(self._session_id, identity_of(stat), self._crc32)
         os.close(fd)
 
-    def _append(self, segments: Sequence[Segment]) -> None:
+    def _append(self, segments: Sequence[Segment], crc32: int) -> None:
         self._fence()
         with disk_errors():
             fd = self._writable()
@@ -104,9 +103,9 @@ class NodeTail:
             except OSError:
                 os.ftruncate(fd, self._size)
                 raise
-        self._size = end
+        self._size, self._crc32 = end, crc32
 
-    def _replace(self, segments: Sequence[Segment]) -> None:
+    def _replace(self, segments: Sequence[Segment], crc32: int) -> None:
         self._fence()
         with disk_errors():
             fd = self._writable()
@@ -118,7 +117,7 @@ class NodeTail:
             except OSError:
                 os.ftruncate(fd, 0)
                 raise
-        self._size = end
+        self._size, self._crc32 = end, crc32
 
     def _writable(self) -> int:
         if self._fd is None:
@@ -149,6 +148,22 @@ class NodeTail:
     def _flush(self, fd: int) -> None:
         if self._fsync:
             os.fdatasync(fd)
+
+
+class NodeWriting:
+    """Implements `ports.Writing`."""
+
+    def __init__(self, run: Runner, work: Callable[[], None]) -> None:
+        self._run = run
+        self._work = work
+
+    def __call__(self) -> None:
+        """See `ports.Writing`."""
+        self._work()
+
+    async def ahead(self) -> None:
+        """See `ports.Writing`."""
+        await self._run(self._work)
 
 
 class NodeSpool:
