@@ -74,7 +74,7 @@ async def target(request: pytest.FixtureRequest) -> AsyncIterator[Target]:
         endpoint=engine.endpoint,
         verify=str(engine.ca_file) if engine.ca_file else None,
     )
-    s3 = S3Store(config, session=engine.session())
+    s3 = S3Store(config, session=engine.store_session())
     yield Target(s3, engine.bucket, engine.prefix(), engine)
     await s3.aclose()
 

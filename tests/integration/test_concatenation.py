@@ -52,7 +52,7 @@ async def objects(engine: Engine | None) -> AsyncIterator[ObjectStore]:
     if engine is None:
         yield MemoryStore()
         return
-    store = S3Store(S3Config(endpoint=engine.endpoint), session=engine.session())
+    store = S3Store(S3Config(endpoint=engine.endpoint), session=engine.store_session())
     yield store
     await store.aclose()
 

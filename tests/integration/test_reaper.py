@@ -65,7 +65,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.fixture
 async def place(database: Database, engine: Engine, tmp_path: Path) -> AsyncIterator[Place]:
-    objects = S3Store(S3Config(endpoint=engine.endpoint), session=engine.session())
+    objects = S3Store(S3Config(endpoint=engine.endpoint), session=engine.store_session())
     clock, prefix = Clock(), engine.prefix()
     async with database.open() as sessions:
         nodes = [

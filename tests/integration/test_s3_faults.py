@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import boto3
 import pytest
 
+from tests.support.aws import session_with
 from tests.support.engines import Engine
 from tests.support.fake_s3 import (
     Answer,
@@ -43,6 +43,7 @@ from tusd_storage.errors import (
 )
 from tusd_storage.records import Body, FileRange, ObjectSpec, Part
 from tusd_storage.s3 import S3Config, S3Store
+from tusd_storage.s3.client import new_session
 from tusd_storage.s3.config import Checksum
 
 MIB = 1024 * 1024
@@ -81,7 +82,7 @@ class Bench:
         self.prefix = Engine.prefix()
         self.store = S3Store(
             replace(config, endpoint=config.endpoint or fake.endpoint),
-            session=engine.session() if engine else boto3.Session("key", SECRET),
+            session=engine.store_session() if engine else session_with("key", SECRET),
             observe=self._observe,
             clock=self.time.clock,
             sleep=self.time.sleep,
@@ -557,7 +558,7 @@ async def test_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
-    store = S3Store(S3Config(endpoint="http://127.0.0.1:9"), session=boto3.Session())
+    store = S3Store(S3Config(endpoint="http://127.0.0.1:9"), session=new_session())
     with pytest.raises(AccessDenied):
         await store.put(ObjectSpec(bucket="b", key="k", token="t"), body_of(b"x"))
     with pytest.raises(AccessDenied):

@@ -17,7 +17,9 @@ from typing import NoReturn
 
 import boto3
 import pytest
+from botocore.session import Session
 
+from tests.support.aws import session_with
 from tests.support.swift import Swift, SwiftMissing
 from tests.support.tls import make_certificates
 from tusd_py.demo.engine import EmbeddedS3, EngineMissing, TlsFiles
@@ -41,6 +43,10 @@ class Engine:
     def session(self) -> boto3.Session:
         """A boto3 session with the engine's credentials, made once: it reads megabytes of JSON."""
         return _session(self.access_key, self.secret_key, self.region)
+
+    def store_session(self) -> Session:
+        """The same credentials, for `S3Store`."""
+        return session_with(self.access_key, self.secret_key, region=self.region)
 
     @staticmethod
     def prefix() -> str:

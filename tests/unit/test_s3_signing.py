@@ -16,9 +16,11 @@ from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
+from botocore.session import Session
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.aws import session_with
 from tusd_storage.records import Body
 from tusd_storage.s3 import sigv4
 from tusd_storage.s3.client import make_client
@@ -39,8 +41,8 @@ def steady(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @functools.cache
-def session_of(token: str | None = None) -> boto3.Session:
-    return boto3.Session("AKIDEXAMPLE", "secret", token, region_name="eu-central-1")
+def session_of(token: str | None = None) -> Session:
+    return session_with("AKIDEXAMPLE", "secret", token, region="eu-central-1")
 
 
 def signed(config: S3Config, bucket: str = "bucket", **options: Any) -> Request:
@@ -179,7 +181,8 @@ def sent_by_botocore(endpoint: str | None, token: str | None) -> dict[str, str]:
         sent.append(request)
         return AWSResponse(request.url, 200, HTTPHeaders(), Empty())
 
-    client = session_of(token).client(
+    plain = boto3.Session("AKIDEXAMPLE", "secret", token, region_name="eu-central-1")
+    client = plain.client(
         "s3",
         endpoint_url=endpoint,
         config=Config(

@@ -3,54 +3,56 @@
 import functools
 import os
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-import boto3
-import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ConfigParseError, ProfileNotFound
 from botocore.httpsession import get_cert_path
-from botocore.loaders import Loader, create_loader
+from botocore.loaders import Loader
+from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
 from tusd_storage.errors import AccessDenied
 from tusd_storage.s3.config import AddressingStyle, S3Config
+from tusd_storage.s3.descriptions import lean_loader
 from tusd_storage.s3.wire import Origin, Wire
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-def new_session() -> boto3.Session:
+def new_session() -> Session:
     """A session with credentials of its own that shares the description of S3 with all others.
+
+    botocore's: boto3's would bring its resources and transfers into memory.
 
     Raises: AccessDenied when the AWS configuration names something that is not there.
     """
-    core = botocore.session.Session()
-    core.register_component("data_loader", _loader())
+    session = Session()
+    session.register_component("data_loader", _loader())
     try:
-        core.get_scoped_config()  # botocore would read it only later, and then raise its own
-        return boto3.Session(botocore_session=core)
+        session.get_scoped_config()  # botocore would read it only later, and then raise its own
     except (ProfileNotFound, ConfigParseError) as error:
         what = "AWS_PROFILE" if isinstance(error, ProfileNotFound) else "the AWS configuration file"
         raise AccessDenied(f"{what} names no profile that can be read") from error
+    return session
 
 
 @functools.cache
 def _loader() -> Loader:
-    """What it has read it keeps: 13 MiB for S3, which each session would read again."""
-    return create_loader()
+    """What it has read it keeps; each session would read it again."""
+    return lean_loader()
 
 
 def make_client(
-    config: S3Config, session: boto3.Session, *, endpoint: str | None, connections: int
+    config: S3Config, session: Session, *, endpoint: str | None, connections: int
 ) -> "S3Client":
     """A client that signs with SigV4, adds no checksums of its own and never tries again."""
-    return session.client(
+    client = session.create_client(
         "s3",
         endpoint_url=endpoint,
-        region_name=config.region or session.region_name or "us-east-1",
+        region_name=config.region or session.get_config_variable("region") or "us-east-1",
         verify=config.verify,
         config=Config(
             # Without it, URLs for an endpoint of your own are signed with SigV2.
@@ -66,9 +68,10 @@ def make_client(
             s3={"addressing_style": _addressing_style(config)},
         ),
     )
+    return cast("S3Client", client)
 
 
-def make_wire(config: S3Config, session: boto3.Session) -> Wire:
+def make_wire(config: S3Config, session: Session) -> Wire:
     """Connections that trust and go where botocore's would."""
     return Wire(
         connect_timeout_s=config.connect_timeout_s,
@@ -88,10 +91,10 @@ def _addressing_style(config: S3Config) -> AddressingStyle:
     return "path" if own else "virtual"
 
 
-def _tls(config: S3Config, session: boto3.Session) -> ssl.SSLContext:
+def _tls(config: S3Config, session: Session) -> ssl.SSLContext:
     verify = config.verify
     if verify is None:
-        verify = session._session.get_config_variable("ca_bundle") or True
+        verify = session.get_config_variable("ca_bundle") or True
     if verify is False:
         context = ssl.create_default_context()
         context.check_hostname = False

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import boto3
+from botocore.session import Session
 
 from tusd_storage.s3.calls import Calls
 from tusd_storage.s3.client import make_client, new_session
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class BucketRules:
     """Reads a bucket's rules; `aclose` it."""
 
-    def __init__(self, config: S3Config, *, session: boto3.Session | None = None) -> None:
+    def __init__(self, config: S3Config, *, session: Session | None = None) -> None:
         self._client = make_client(
             config, session or new_session(), endpoint=config.endpoint, connections=1
         )

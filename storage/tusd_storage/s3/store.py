@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-import boto3
+from botocore.session import Session
 
 from tusd_storage.errors import ChecksumRejected, NoSuchObject, NoSuchUpload, StoreRefused
 from tusd_storage.ports import Presigned
@@ -56,7 +56,7 @@ class S3Store:
         self,
         config: S3Config,
         *,
-        session: boto3.Session | None = None,
+        session: Session | None = None,
         observe: Observe | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
