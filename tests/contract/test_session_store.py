@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
@@ -31,6 +32,7 @@ from tests.support.state import (
 )
 from tusd_storage.errors import (
     AlreadyExists,
+    DiskFull,
     InvalidPart,
     InvalidTransition,
     LeaseHeld,
@@ -201,6 +203,18 @@ async def test_release_with_an_old_epoch_changes_nothing(store: SqlStore) -> Non
     assert await store.get(ONE) == held
 
 
+async def test_many_leases_are_released_at_once(store: SqlStore) -> None:
+    await store.create(a_session(), None)
+    await store.create(a_session(id="two", object_key="two"), None)
+    await store.create(a_session(id="three", object_key="three"), None)
+    for name in (ONE, "two", "three"):
+        await lease(store, name)
+    await store.release_many({ONE: 1, "two": 2, "three": 1, "nobody": 1})
+    holders = {name: (await row(store, name)).lease_holder for name in (ONE, "two", "three")}
+    assert holders == {ONE: None, "two": "node/1", "three": None}
+    await store.release_many({})
+
+
 async def test_no_lease_of_an_unknown_session(store: SqlStore) -> None:
     with pytest.raises(SessionUnknown):
         await lease(store, "nobody")
@@ -338,6 +352,77 @@ async def test_a_rewind_is_a_commit_point_too(store: SqlStore) -> None:
     assert (await row(store)).tail_size == 0
     with pytest.raises(Rejected):  # never behind the ledger
         await store.append(an_append(await row(store), 5 * MIB - 1))
+
+
+class FakeTail:
+    """Counts how often it is written, in whatever thread."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.written = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Event()
+        self._error = error
+
+    def __call__(self) -> None:
+        self.begun.set()
+        self.gate.wait(10)
+        self.written += 1
+        if self._error is not None:
+            raise self._error
+
+    async def ahead(self) -> None:
+        await asyncio.to_thread(self)
+
+
+@pytest.mark.parametrize("parts", [(), (a_part(1),)])
+async def test_a_tail_is_written_before_its_commit(store: SqlStore, parts: tuple[Any, ...]) -> None:
+    await store.create(a_session(), None)
+    tail = FakeTail()
+    await store.append(an_append(await lease(store), 6 * MIB, *parts), tail)
+    assert tail.written == 1
+    assert (await row(store)).offset == 6 * MIB
+
+
+@pytest.mark.parametrize("error", [DiskFull("full"), LeaseLost(ONE)])
+async def test_without_its_tail_nothing_is_committed(store: SqlStore, error: StorageError) -> None:
+    await store.create(a_session(), None)
+    session = await lease(store)
+    with pytest.raises(type(error)):
+        await store.append(an_append(session, 6 * MIB), FakeTail(error))
+    assert await row(store) == session
+
+
+async def test_many_commits_with_tails_at_once(store: SqlStore) -> None:
+    tails = [FakeTail(DiskFull("full") if n % 3 == 0 else None) for n in range(30)]
+    commits = []
+    for n in range(30):
+        await store.create(a_session(id=f"s{n}", object_key=f"k{n}"), None)
+        commits.append(an_append(await lease(store, f"s{n}"), 6 * MIB))
+    results = await asyncio.gather(
+        *(store.append(commit, tail) for commit, tail in zip(commits, tails, strict=True)),
+        return_exceptions=True,
+    )
+    for n, result in enumerate(results):
+        assert isinstance(result, DiskFull) is (n % 3 == 0), result
+        assert (await row(store, f"s{n}")).offset == (0 if n % 3 == 0 else 6 * MIB)
+    assert [tail.written for tail in tails] == [1] * 30
+
+
+async def test_a_cancelled_commit_waits_for_its_tail(store: SqlStore) -> None:
+    """The bytes are the caller's: nobody may read them any more when it has gone."""
+    await store.create(a_session(), None)
+    tail = FakeTail()
+    tail.gate.clear()
+    task = asyncio.create_task(store.append(an_append(await lease(store), 6 * MIB), tail))
+    await asyncio.to_thread(tail.begun.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    tail.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert tail.written == 1
 
 
 @pytest.mark.parametrize(("kind", "told"), [(Kind.FINAL, None), (Kind.SINGLE, 0)])

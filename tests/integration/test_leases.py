@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.harness import create_request
 from tusd_py.clock import utc_now
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.creation import new_upload
+from tusd_storage import leases
 from tusd_storage.errors import LeaseHeld, LeaseLost, SessionUnknown, StateUnavailable
 from tusd_storage.leases import Interruption, LeaseManager
 from tusd_storage.records import UploadSession
@@ -25,7 +27,12 @@ async def make(store: SqlStore) -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
 
         def make(
-            node: str, instance: str, ttl: timedelta = TTL, *, dead: tuple[str, ...] = ()
+            node: str,
+            instance: str,
+            ttl: timedelta = TTL,
+            *,
+            dead: tuple[str, ...] = (),
+            keep_s: float = 0.0,
         ) -> LeaseManager:
             manager = LeaseManager(
                 store,
@@ -34,6 +41,7 @@ async def make(store: SqlStore) -> AsyncIterator[Make]:
                 ttl=ttl,
                 now=utc_now,
                 is_dead=dead.__contains__,
+                keep_s=keep_s,
             )
             stack.push_async_callback(manager.aclose)
             return manager
@@ -277,3 +285,152 @@ async def test_the_keeper_outlives_what_nobody_foresaw(
     await asyncio.sleep(3)  # longer than the lease lasts without being renewed
     writer.leave()
     assert await writer.task == 1
+
+
+async def used(manager: LeaseManager, upload: UploadSession) -> int:
+    """One request that ends well; its epoch."""
+    async with manager.hold(upload.id, interrupt=lambda _: None) as lease:
+        lease.stay(lease.session)
+        return lease.epoch
+
+
+async def holder(store: SqlStore, upload: UploadSession) -> str | None:
+    row = await store.get(upload.id)
+    assert row is not None
+    return row.lease_holder
+
+
+async def test_a_lease_stays_for_the_next_request_of_its_process(
+    make: Make, store: SqlStore, upload: UploadSession
+) -> None:
+    manager = make("a", "1", keep_s=60)
+    epoch = await used(manager, upload)
+    assert await holder(store, upload) == "a/1"
+    assert manager.known(upload.id) == await store.get(upload.id)
+    assert await used(manager, upload) == epoch
+    assert manager.held == 0
+
+
+async def test_what_stayed_is_given_back_after_a_while(
+    make: Make, store: SqlStore, upload: UploadSession
+) -> None:
+    manager = make("a", "1", keep_s=0.1)
+    epoch = await used(manager, upload)
+    async with asyncio.timeout(10):
+        while await holder(store, upload) is not None:
+            await asyncio.sleep(0.05)
+    assert manager.known(upload.id) is None
+    assert await used(manager, upload) == epoch + 1
+
+
+async def test_what_stayed_is_given_back_at_the_end(
+    make: Make, store: SqlStore, upload: UploadSession
+) -> None:
+    manager = make("a", "1", keep_s=60)
+    await used(manager, upload)
+    await manager.aclose()
+    assert await holder(store, upload) is None
+
+
+async def test_what_stayed_goes_to_whoever_wants_it(make: Make, upload: UploadSession) -> None:
+    manager = make("a", "1", keep_s=60)
+    await used(manager, upload)
+    async with asyncio.timeout(5):
+        await used(make("b", "1"), upload)
+    assert manager.known(upload.id) is None
+
+
+async def test_a_request_that_ended_badly_keeps_nothing(
+    make: Make, store: SqlStore, upload: UploadSession
+) -> None:
+    manager = make("a", "1", keep_s=60)
+    async with manager.hold(upload.id, interrupt=lambda _: None):
+        pass
+    assert await holder(store, upload) is None
+
+
+async def test_nothing_stays_with_a_writer_that_was_asked_to_stop(
+    make: Make, store: SqlStore, upload: UploadSession
+) -> None:
+    manager = make("a", "1", keep_s=60)
+    async with manager.hold(upload.id, interrupt=lambda _: None) as lease:
+        assert lease.may_stay
+        lease.interrupt(Interruption.WANTED)
+        assert not lease.may_stay
+        lease.stay(lease.session)
+    assert await holder(store, upload) is None
+
+
+async def test_what_stayed_is_renewed(make: Make, store: SqlStore, upload: UploadSession) -> None:
+    manager = make("a", "1", timedelta(seconds=1), keep_s=60)
+    epoch = await used(manager, upload)
+    await asyncio.sleep(3)
+    assert manager.known(upload.id) is not None
+    assert await used(manager, upload) == epoch
+
+
+async def test_a_lease_used_again_and_again_is_renewed(make: Make, upload: UploadSession) -> None:
+    """Requests that follow at once leave the keeper no pause between them."""
+    manager = make("a", "1", timedelta(seconds=1), keep_s=60)
+    loop = asyncio.get_running_loop()
+    epoch, end = await used(manager, upload), loop.time() + 3
+    while loop.time() < end:
+        async with manager.hold(upload.id, interrupt=lambda _: None) as lease:
+            await asyncio.sleep(0.001)
+            lease.fence()
+            assert lease.epoch == epoch
+            lease.stay(lease.session)
+
+
+async def test_what_stayed_and_was_lost_is_not_used(
+    make: Make, store: SqlStore, upload: UploadSession
+) -> None:
+    """A process that stood still: somebody else has the upload now."""
+    manager = make("a", "1", timedelta(seconds=1), keep_s=60)
+    epoch = await used(manager, upload)
+    later = utc_now() + timedelta(hours=1)
+    await store.acquire(upload.id, holder="b/1", now=later, until=later)
+    async with asyncio.timeout(10):
+        while manager.known(upload.id) is not None:
+            await asyncio.sleep(0.05)
+    await store.release(upload.id, epoch + 1)
+    assert await used(manager, upload) == epoch + 2
+
+
+async def test_no_request_gets_ahead_of_a_newer_one_by_what_stayed(
+    make: Make, upload: UploadSession
+) -> None:
+    manager = make("a", "1", keep_s=60)
+    first = Writer(manager, upload)
+    await first.holding.wait()
+    older = Writer(manager, upload)
+    await asyncio.sleep(0)
+    newest = Writer(manager, upload)
+    async with asyncio.timeout(5):
+        await newest.holding.wait()
+        with pytest.raises(LeaseHeld):
+            await older.task
+        newest.leave()
+        await asyncio.gather(first.task, newest.task)
+
+
+async def test_a_new_upload_may_keep_its_lease(make: Make, store: SqlStore) -> None:
+    manager = make("a", "1", keep_s=60)
+    config = UploadConfig(bucket="b", node="a")
+    session, asset = new_upload(create_request(9), config, owner=None, length=9, now=utc_now())
+    session = replace(
+        session, lease_holder=manager.holder, lease_epoch=1, lease_until=manager.until()
+    )
+    await store.create(session, asset)
+    manager.keep(session)
+    assert manager.known(session.id) == await store.get(session.id)
+    assert await used(manager, session) == 1
+
+
+async def test_only_so_many_leases_stay(
+    make: Make, store: SqlStore, upload: UploadSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "MOST_KEPT", 0)
+    manager = make("a", "1", keep_s=60)
+    await used(manager, upload)
+    assert await holder(store, upload) is None

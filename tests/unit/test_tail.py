@@ -1,5 +1,6 @@
 """The tail of a node: path, guard, append, replace, theft, and what a crash leaves."""
 
+import asyncio
 import os
 import resource
 import time
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from tusd_storage.errors import DiskFull, LeaseLost, TailMissing
 from tusd_storage.records import FileRange
-from tusd_storage.tail import NodeTails, tail_path
+from tusd_storage.tail import NodeTails, store, tail_path
 from tusd_storage.tail.paths import DEFAULT_ROOT, session_id_of
 from tusd_storage.tail.tail import NodeTail
 
@@ -31,9 +32,9 @@ def lost() -> None:
 
 @pytest.fixture
 async def tails(tmp_path: Path) -> AsyncIterator[NodeTails]:
-    store = NodeTails(tmp_path)
-    yield store
-    await store.aclose()
+    node_tails = NodeTails(tmp_path)
+    yield node_tails
+    await node_tails.aclose()
 
 
 async def opened(tails: NodeTails, data: bytes, *, steal: bool = False) -> NodeTail:
@@ -199,6 +200,7 @@ async def test_a_process_without_open_files_left_has_lost_no_tail(
 ) -> None:
     """Neither a tail that is missing nor a fault of the server: try again later."""
     await written(tails, b"hello")
+    other = NodeTails(tmp_path)  # has nothing open
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = [os.open("/dev/null", os.O_RDONLY)]
     resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, limits[1]))
@@ -207,13 +209,79 @@ async def test_a_process_without_open_files_left_has_lost_no_tail(
             while True:
                 taken.append(os.open("/dev/null", os.O_RDONLY))
         with pytest.raises(DiskFull):
-            await opened(tails, b"hello")
+            await opened(other, b"hello")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for fd in taken:
             os.close(fd)
-    tail = await opened(tails, b"hello")
+    tail = await opened(other, b"hello")
     await tail.aclose()
+    await other.aclose()
+
+
+def open_files(folder: Path) -> int:
+    """How many files below the folder this process has open, also deleted ones."""
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sum(str(folder) in str(link.readlink()) for link in links)
+
+
+async def test_a_tail_stays_open_for_the_next_request(tails: NodeTails, tmp_path: Path) -> None:
+    await written(tails, b"hello")
+    assert open_files(tmp_path) == 1
+    tail = await opened(tails, b"hello")
+    await tail.append([b" world"], crc32=zlib.crc32(b"hello world")).ahead()
+    await tail.aclose()
+    assert open_files(tmp_path) == 1
+    assert tail_path(ID, root=tmp_path).read_bytes() == b"hello world"
+    await tails.delete(ID)
+    assert open_files(tmp_path) == 0
+
+
+async def test_an_open_tail_that_lost_its_name_is_missing(tails: NodeTails, tmp_path: Path) -> None:
+    """Bytes written to a file without a name would be acknowledged and gone."""
+    await written(tails, b"hello")
+    tail_path(ID, root=tmp_path).unlink()
+    with pytest.raises(TailMissing):
+        await opened(tails, b"hello")
+    assert open_files(tmp_path) == 0
+
+
+async def test_an_open_tail_that_another_process_wrote_is_read_again(
+    tails: NodeTails, tmp_path: Path
+) -> None:
+    await written(tails, b"hello")
+    tail_path(ID, root=tmp_path).write_bytes(b"jello")
+    with pytest.raises(TailMissing, match="damaged"):
+        await opened(tails, b"hello")
+    await written_by_another(tmp_path, b"hello, too")
+    tail = await opened(tails, b"hello, too")
+    await tail.aclose()
+
+
+async def written_by_another(root: Path, data: bytes) -> None:
+    other = NodeTails(root)
+    await written(other, data)
+    await other.aclose()
+
+
+async def test_few_tails_stay_open_and_not_for_long(
+    tails: NodeTails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_MOST_OPEN", 2)
+    monkeypatch.setattr(store, "_OPEN_S", 0.05)
+    for name in ("one", "two", "three"):
+        tail = await tails.open(name, size=0, crc32=0, fresh=True, steal=False, fence=alive)
+        await tail.append([b"x"], crc32=zlib.crc32(b"x")).ahead()
+        await tail.aclose()
+    assert open_files(tmp_path) == 2
+    async with asyncio.timeout(10):
+        while open_files(tmp_path):
+            await asyncio.sleep(0.02)
+
+
+async def test_what_stays_open_is_closed_with_the_store(tmp_path: Path) -> None:
+    await written_by_another(tmp_path, b"hello")
+    assert open_files(tmp_path) == 0
 
 
 async def test_a_spool_is_anonymous_and_keeps_order(tails: NodeTails, tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ class _Writer:
         flush = any(call.flush for call in group)
         try:
             try:
+                if len(group) == 1 and not group[0].atomic:
+                    return [self._at_once(group[0], flush=flush)]
                 connection = self._begin(flush=flush)
                 answers = self._all(connection, group)
                 if answers is None:
@@ -115,9 +117,24 @@ class _Writer:
         return [Answer(call, error=classify(error) or error) for call in group]
 
     def _begin(self, *, flush: bool) -> Any:
+        connection = self._opened(flush=flush)
+        connection.execute("BEGIN IMMEDIATE")
+        return connection
+
+    def _at_once(self, call: Call[Any], *, flush: bool) -> Answer:
+        """One statement is a transaction by itself."""
+        connection = self._opened(flush=flush)
+        try:
+            return Answer(call, call.work(connection))
+        except Exception as error:
+            failure = classify(error) or error
+            if isinstance(failure, StateUnavailable):
+                raise
+            return Answer(call, error=failure)
+
+    def _opened(self, *, flush: bool) -> Any:
         connection = self._link.open()
         self._set_flush(connection, flush)
-        connection.execute("BEGIN IMMEDIATE")
         return connection
 
     def _set_flush(self, connection: Any, flush: bool) -> None:
@@ -211,6 +228,7 @@ class SqliteExecutor:
         flush: bool = True,
         refusable: bool = False,
         before: Writing | None = None,
+        atomic: bool = False,
     ) -> T:
         if refusable:
             self.check_room()
@@ -218,7 +236,7 @@ class SqliteExecutor:
             await before.ahead()
             before = None
         future = asyncio.get_running_loop().create_future()
-        call: Call[T] = Call(work, future, False, flush, refusable, monotonic(), before)
+        call: Call[T] = Call(work, future, atomic, flush, refusable, monotonic(), before)
         with self._lock:
             if self._closed:
                 raise closed()
@@ -235,7 +253,7 @@ class SqliteExecutor:
         refusable: bool = False,
         before: Writing | None = None,
     ) -> T:
-        return await self.write(work, refusable=refusable, before=before)
+        return await self.write(work, refusable=refusable, before=before, atomic=True)
 
     @property
     def _busy(self) -> bool:

@@ -36,6 +36,11 @@ _REMEMBERED = 10_000
 """Tails whose content this process wrote itself and need not read again to trust."""
 
 
+_MOST_OPEN = 64
+_OPEN_S = 5.0
+"""So many tails stay open for so long after their request, for the next one."""
+
+
 class NodeTails:
     """Implements `ports.TailStore` below `<root>/tus/`."""
 
@@ -44,6 +49,8 @@ class NodeTails:
         self._fsync = fsync
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tail")
         self._trusted: OrderedDict[str, tuple[Identity, int]] = OrderedDict()
+        self._open: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
         folder = tail_folder(root)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _remove_residue(folder)
@@ -61,11 +68,14 @@ class NodeTails:
         """See `ports.TailStore`. Raises: TailMissing, DiskFull."""
         path = tail_path(session_id, root=self._root)
         fd = residue = None
+        left = self._open.pop(session_id, None)
+        if not fresh and not steal and session_id in self._trusted:
+            fence()
+            fd = self._trusted_file(session_id, left and left[0], path, size, crc32)
+        elif left is not None:
+            os.close(left[0])
         if fresh:
             residue = found_at(path)
-        elif not steal and session_id in self._trusted:
-            fence()
-            fd = self._open_trusted(session_id, path, size, crc32)
         if not fresh and fd is None:
             fd = await self._opened(self._guard, session_id, path, size, crc32, steal, fence)
         return NodeTail(
@@ -78,7 +88,7 @@ class NodeTails:
             crc32=crc32,
             run=self._run,
             fence=fence,
-            remember=self._remember,
+            leave=self._leave,
         )
 
     def _remember(self, session_id: str, identity: Identity, crc32: int) -> None:
@@ -87,17 +97,40 @@ class NodeTails:
         if len(self._trusted) > _REMEMBERED:
             self._trusted.popitem(last=False)
 
-    def _open_trusted(self, session_id: str, path: Path, size: int, crc32: int) -> int | None:
+    def _leave(self, session_id: str, fd: int, identity: Identity, crc32: int) -> None:
+        """Keeps the file open for a while: the next request mostly comes at once."""
+        self._remember(session_id, identity, crc32)
+        self._open[session_id] = (fd, time.monotonic())
+        if len(self._open) > _MOST_OPEN:
+            _, (oldest, _) = self._open.popitem(last=False)
+            os.close(oldest)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_OPEN_S, self._close_unused)
+
+    def _close_unused(self) -> None:
+        latest = time.monotonic() - _OPEN_S
+        while self._open and next(iter(self._open.values()))[1] <= latest:
+            _, (fd, _) = self._open.popitem(last=False)
+            os.close(fd)
+        self._timer = None
+        if self._open:
+            self._timer = asyncio.get_running_loop().call_later(_OPEN_S, self._close_unused)
+
+    def _trusted_file(
+        self, session_id: str, fd: int | None, path: Path, size: int, crc32: int
+    ) -> int | None:
         """The tail if this process wrote it, and nobody else since: that needs no thread.
 
         Its name and its inode are in the kernel's memory, and nothing of it is read.
         """
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return None
+        if fd is None:
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except OSError:
+                return None
         stat = os.fstat(fd)
-        if stat.st_size == size and self._trusted[session_id] == (identity_of(stat), crc32):
+        trusted = self._trusted[session_id] == (identity_of(stat), crc32)
+        if trusted and stat.st_size == size and stat.st_nlink:
             return fd
         os.close(fd)
         return None
@@ -164,6 +197,9 @@ class NodeTails:
     async def delete(self, session_id: str) -> bool:
         """See `ports.TailStore`."""
         self._trusted.pop(session_id, None)
+        left = self._open.pop(session_id, None)
+        if left is not None:
+            os.close(left[0])
         return await self._run(self._unlink, tail_path(session_id, root=self._root))
 
     @staticmethod
@@ -190,6 +226,12 @@ class NodeTails:
 
     async def aclose(self) -> None:
         """Ends the threads; work under way finishes first."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._open:
+            _, (fd, _) = self._open.popitem()
+            os.close(fd)
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _run(self, work: Callable[..., T], /, *args: Any) -> T:

@@ -51,7 +51,7 @@ class NodeTail:
         crc32: int,
         run: Runner,
         fence: Callable[[], None],
-        remember: Callable[[str, "Identity", int], None],
+        leave: Callable[[str, int, "Identity", int], None],
     ) -> None:
         self._session_id = session_id
         self._path = path
@@ -62,7 +62,9 @@ class NodeTail:
         self._fsync = fsync
         self._run = run
         self._fence = fence
-        self._remember = remember
+        self._leave = leave
+        self._identity: Identity | None = None
+        """Of the file as our last write left it."""
 
     @property
     def exists(self) -> bool:
@@ -88,13 +90,15 @@ class NodeTail:
         fd, self._fd = self._fd, None
         if fd is None:
             return
-        stat = os.fstat(fd)
-        if stat.st_nlink and stat.st_size == self._size:
-            self._remember(self._session_id, identity_of(stat), self._crc32)
-        os.close(fd)
+        identity = self._identity or identity_of(os.fstat(fd))
+        if identity[-1] == self._size:
+            self._leave(self._session_id, fd, identity, self._crc32)
+        else:
+            os.close(fd)
 
     def _append(self, segments: Sequence[Segment], crc32: int) -> None:
         self._fence()
+        self._identity = None
         with disk_errors():
             fd = self._writable()
             try:
@@ -104,9 +108,11 @@ class NodeTail:
                 os.ftruncate(fd, self._size)
                 raise
         self._size, self._crc32 = end, crc32
+        self._identity = identity_of(os.fstat(fd))
 
     def _replace(self, segments: Sequence[Segment], crc32: int) -> None:
         self._fence()
+        self._identity = None
         with disk_errors():
             fd = self._writable()
             os.ftruncate(fd, 0)
@@ -118,6 +124,7 @@ class NodeTail:
                 os.ftruncate(fd, 0)
                 raise
         self._size, self._crc32 = end, crc32
+        self._identity = identity_of(os.fstat(fd))
 
     def _writable(self) -> int:
         if self._fd is None:
