@@ -23,8 +23,8 @@ from tests.support.state import (
 )
 from tusd_storage.sql import TablesInUse, migrate, schema, schema_is_current
 from tusd_storage.sql.engine import make_engine
+from tusd_storage.sql.indexes import metadata
 from tusd_storage.sql.schema import _config, current_revision, newest_revision
-from tusd_storage.sql.tables import metadata
 
 __all__ = ["database", "empty_url", "postgres_database", "sqlite_database"]
 

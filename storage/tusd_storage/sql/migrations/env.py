@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from tusd_storage.sql.tables import metadata
+from tusd_storage.sql.indexes import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
