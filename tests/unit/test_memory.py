@@ -1,6 +1,8 @@
 """The bytes of a part in the making: their order, and that all memory is given back."""
 
+import asyncio
 import random
+import weakref
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -97,9 +99,26 @@ async def test_bytes_keep_their_order_and_memory_comes_back(steps: list[tuple[st
     assert budget.used == 0
 
 
-def test_a_slab_is_used_again() -> None:
+async def test_a_slab_is_used_again() -> None:
     budget = MemoryBudget(limit=1000)
     first = PartBuffer(budget, prefix=None, crc32=0)
     slab = first.room(0.0).obj
     first.close()
     assert PartBuffer(budget, prefix=None, crc32=0).room(0.0).obj is slab
+
+
+async def test_slabs_that_nobody_takes_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_UNUSED_S", 0.01)
+    budget = MemoryBudget(limit=1000)
+    slabs = [budget.take_slab() for _ in range(3)]
+    unused, _, used = [weakref.ref(slab.obj) for slab in slabs]
+    while slabs:
+        budget.give_slab(slabs.pop(0))
+    async with asyncio.timeout(10):
+        while unused() is not None:  # meanwhile one slab is enough
+            budget.give_slab(budget.take_slab())
+            await asyncio.sleep(0.001)
+        assert used() is not None
+        while used() is not None:
+            await asyncio.sleep(0.001)
+    assert budget.used == 0

@@ -6,6 +6,7 @@ byte on its way through.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 from isal import isal_zlib
 
@@ -14,7 +15,9 @@ from tusd_storage.records import Body, FileRange, Segment
 
 SLAB_SIZE = 1024 * 1024
 _SPARE_SLABS = 16
-"""Kept for the next one who wants a slab."""
+"""Kept for the next one who wants a slab ..."""
+_UNUSED_S = 0.5
+"""... and given back to the system when nobody does for so long, or for twice so long at most."""
 
 
 class MemoryBudget:
@@ -24,17 +27,38 @@ class MemoryBudget:
         self.limit = limit
         self.used = 0
         self._spare: list[memoryview] = []
+        self._unused = 0
+        """So many of the spare ones, at least, nobody took since we looked last."""
+        self._looking = False
 
     def take_slab(self) -> memoryview:
         """`SLAB_SIZE` bytes of memory with anything in them; counted as used."""
         self.used += SLAB_SIZE
-        return self._spare.pop() if self._spare else memoryview(bytearray(SLAB_SIZE))
+        if not self._spare:
+            # Memory of the C library would stay with it when it is free.
+            return memoryview(mmap(-1, SLAB_SIZE, flags=MAP_PRIVATE | MAP_ANONYMOUS))
+        slab = self._spare.pop()
+        self._unused = min(self._unused, len(self._spare))
+        return slab
 
     def give_slab(self, slab: memoryview) -> None:
-        """Takes a slab back. Nobody may read or write it any more."""
+        """Takes a slab back, in the event loop. Nobody may read or write it any more."""
         self.used -= SLAB_SIZE
         if len(self._spare) < _SPARE_SLABS:
             self._spare.append(slab)
+            if not self._looking:
+                self._look_later()
+
+    def _look_later(self) -> None:
+        self._looking = True
+        asyncio.get_running_loop().call_later(_UNUSED_S, self._give_back)
+
+    def _give_back(self) -> None:
+        del self._spare[: self._unused]
+        self._unused = len(self._spare)
+        self._looking = False
+        if self._spare:
+            self._look_later()
 
     @property
     def spent(self) -> bool:
