@@ -437,8 +437,9 @@ async def trickle(
 
 
 def leased(cluster: Cluster) -> int:
-    """Uploads that somebody writes now."""
-    (row,) = cluster.rows("SELECT count(*) FROM upload_sessions WHERE lease_holder IS NOT NULL")
+    """Uploads that somebody writes now; what a dead node had does not count."""
+    now = time.time_ns() // 1000
+    (row,) = cluster.rows("SELECT count(*) FROM upload_sessions WHERE lease_until > %s", now)
     return int(row[0])
 
 

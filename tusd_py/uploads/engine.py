@@ -368,8 +368,9 @@ class UploadEngine:
                 session = await self._patch(writer, lease, request, reader)
         except SessionUnknown as error:
             raise UploadNotFound("there is no such upload") from error
-        # The body of an upload that was complete before has not been read.
-        if not request.body.is_empty and await self._watch.read(reader):
+        if writer.wrote or request.body.is_empty:
+            return session
+        if await self._watch.read(reader):  # nobody has read it: the upload was complete before
             raise SizeExceeded("the upload has all its bytes already")
         return session
 
@@ -481,6 +482,11 @@ class _Writer:
         self._stop = _STOPS[why]
         if self._appender is not None:
             self._appender.stop(self._stop)
+
+    @property
+    def wrote(self) -> bool:
+        """Whether the body was read, to its end if nothing was raised."""
+        return self._appender is not None
 
     def attach(self, appender: Appender) -> None:
         self._appender = appender
