@@ -66,21 +66,21 @@ class NodeTails:
         fence: Callable[[], None],
     ) -> NodeTail:
         """See `ports.TailStore`. Raises: TailMissing, DiskFull."""
-        path = tail_path(session_id, root=self._root)
         fd = residue = None
         left = self._open.pop(session_id, None)
         if not fresh and not steal and session_id in self._trusted:
             fence()
-            fd = self._trusted_file(session_id, left and left[0], path, size, crc32)
+            fd = self._trusted_file(session_id, left and left[0], size, crc32)
         elif left is not None:
             os.close(left[0])
         if fresh:
-            residue = found_at(path)
-        if not fresh and fd is None:
+            residue = found_at(self._path(session_id))
+        elif fd is None:
+            path = self._path(session_id)
             fd = await self._opened(self._guard, session_id, path, size, crc32, steal, fence)
         return NodeTail(
             session_id=session_id,
-            path=path,
+            root=self._root,
             fd=fd,
             residue=residue,
             size=size,
@@ -116,16 +116,17 @@ class NodeTails:
         if self._open:
             self._timer = asyncio.get_running_loop().call_later(_OPEN_S, self._close_unused)
 
-    def _trusted_file(
-        self, session_id: str, fd: int | None, path: Path, size: int, crc32: int
-    ) -> int | None:
+    def _path(self, session_id: str) -> Path:
+        return tail_path(session_id, root=self._root)
+
+    def _trusted_file(self, session_id: str, fd: int | None, size: int, crc32: int) -> int | None:
         """The tail if this process wrote it, and nobody else since: that needs no thread.
 
         Its name and its inode are in the kernel's memory, and nothing of it is read.
         """
         if fd is None:
             try:
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                fd = os.open(self._path(session_id), os.O_RDWR | os.O_CLOEXEC)
             except OSError:
                 return None
         stat = os.fstat(fd)
@@ -200,7 +201,7 @@ class NodeTails:
         left = self._open.pop(session_id, None)
         if left is not None:
             os.close(left[0])
-        return await self._run(self._unlink, tail_path(session_id, root=self._root))
+        return await self._run(self._unlink, self._path(session_id))
 
     @staticmethod
     def _unlink(path: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from tusd_storage.errors import LeaseLost
 from tusd_storage.records import FileRange, Segment
 from tusd_storage.tail.files import disk_errors, sync_folder, write_segments
+from tusd_storage.tail.paths import tail_path
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class NodeTail:
         self,
         *,
         session_id: str,
-        path: Path,
+        root: Path,
         fd: int | None,
         residue: Identity | None,
         size: int,
@@ -54,7 +55,7 @@ class NodeTail:
         leave: Callable[[str, int, "Identity", int], None],
     ) -> None:
         self._session_id = session_id
-        self._path = path
+        self._root = root
         self._fd = fd
         self._residue = residue
         self._size = size
@@ -137,19 +138,20 @@ class NodeTail:
         Anything newer is the tail of somebody who has it now, whatever our clock says.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        path = tail_path(self._session_id, root=self._root)
         try:
-            fd = os.open(self._path, flags, 0o600)
+            fd = os.open(path, flags, 0o600)
         except FileExistsError:
             self._fence()
-            if found_at(self._path) != self._residue:
+            if found_at(path) != self._residue:
                 raise LeaseLost(self._session_id) from None
-            self._path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             try:
-                fd = os.open(self._path, flags, 0o600)
+                fd = os.open(path, flags, 0o600)
             except FileExistsError as error:
                 raise LeaseLost(self._session_id) from error
         if self._fsync:
-            sync_folder(self._path.parent)
+            sync_folder(path.parent)
         return fd
 
     def _flush(self, fd: int) -> None:
