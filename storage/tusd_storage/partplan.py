@@ -4,7 +4,7 @@ Source: Amazon S3 multipart upload limits (10,000 parts, 5 MiB to 5 GiB a part, 
 only the last part may be smaller). Some stores allow fewer parts, or want equal parts (R2).
 """
 
-from dataclasses import dataclass
+from tusd_storage.frozen import record
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -27,7 +27,7 @@ class TooLarge(ValueError):
         self.maximum = maximum
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class StoreLimits:
     """What a store allows; settings of a profile."""
 
@@ -40,7 +40,7 @@ class StoreLimits:
     """Every part but the last must have the same size (Cloudflare R2)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class PartPlan:
     """Where the cuts are: a function of the part number alone, so interruptions never move them."""
 

@@ -3,9 +3,11 @@
 Owns no behaviour beyond arithmetic on its own fields. Knows neither SQL nor S3 nor HTTP.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
+
+from tusd_storage.frozen import record
 
 
 class Strategy(StrEnum):
@@ -64,7 +66,7 @@ class JobState(StrEnum):
     DEAD = "dead"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Part:
     """One S3 multipart part as the ledger records it."""
 
@@ -83,7 +85,7 @@ FOREIGN = ""
 """Token of a session whose multipart upload another server opened, without one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class UploadSession:
     """One row of `upload_sessions`. All datetimes are aware UTC.
 
@@ -180,7 +182,7 @@ class UploadSession:
         return self.length is not None and self.offset == self.length
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Quota:
     """What one owner may have open at once. Sessions of nobody in particular do not count."""
 
@@ -189,7 +191,7 @@ class Quota:
     """Sum of bytes. A session without a declared length counts with its `max_size`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Append:
     """One commit point of an upload: ledger rows of a contiguous prefix, offset and tail together.
 
@@ -215,7 +217,7 @@ class Append:
     """Give the lease back in the same transaction."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Completion:
     """The object is in the bucket: make the session `completed` and the asset `validating`."""
 
@@ -232,7 +234,7 @@ class Completion:
     release: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Asset:
     """One row of `assets`."""
 
@@ -251,7 +253,7 @@ class Asset:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Job:
     """One outbox row: written with the state change that causes it, run at least once."""
 
@@ -273,7 +275,7 @@ class Job:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ObjectSpec:
     """What an object is created with."""
 
@@ -284,7 +286,7 @@ class ObjectSpec:
     content_disposition: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ObjectInfo:
     """What HeadObject says."""
 
@@ -299,7 +301,7 @@ class ObjectInfo:
         return (self.token or FOREIGN) == session.token
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class MultipartUpload:
     """One entry of ListMultipartUploads."""
 
@@ -308,7 +310,7 @@ class MultipartUpload:
     initiated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class FileRange:
     """Bytes of an open file: read with `os.pread`, so the position of `fd` never matters."""
 
@@ -321,7 +323,7 @@ Segment = bytes | memoryview | FileRange
 """A piece of a body: in memory, or in a file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Body:
     """A body of known size that can be sent again from its start."""
 

@@ -1,7 +1,5 @@
 """Requests as frozen values: everything the headers say, checked as far as headers alone allow."""
 
-from dataclasses import dataclass
-
 from tusd_py.protocol import checksum as checksums
 from tusd_py.protocol import concat as concats
 from tusd_py.protocol import metadata as metadatas
@@ -15,9 +13,10 @@ from tusd_py.protocol.headers import (
     deferred,
     integer,
 )
+from tusd_storage.frozen import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class BodyFacts:
     """What the headers say about the request body."""
 
@@ -38,7 +37,7 @@ class BodyFacts:
         return self.checksum is not None or self.checksum_trailer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class CreateRequest:
     """A POST (Creation, Creation With Upload, Concatenation)."""
 
@@ -54,7 +53,7 @@ class CreateRequest:
     body: BodyFacts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class PatchRequest:
     """A PATCH (Core, Checksum, Creation's deferred length)."""
 

@@ -1,6 +1,5 @@
 """What a request may do to an upload in a given state. The section of the text beside each rule."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tusd_py.protocol.errors import (
@@ -12,9 +11,10 @@ from tusd_py.protocol.errors import (
     UploadGone,
 )
 from tusd_py.protocol.requests import PatchRequest
+from tusd_storage.frozen import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class UploadFacts:
     """What the rules need to know about an upload."""
 
@@ -29,7 +29,7 @@ class UploadFacts:
     expires_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Acceptance:
     """What a PATCH may do: where the upload ends, and how many bytes it may bring."""
 

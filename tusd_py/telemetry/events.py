@@ -10,22 +10,24 @@ A subscriber is called on the event loop and must return at once; what it raises
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 import structlog
 
+from tusd_storage.frozen import record
+
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Event:
     """Root of all events. `name` is stable."""
 
     name: ClassVar[str] = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class UploadStart(Event):
     """A session was created."""
 
@@ -37,7 +39,7 @@ class UploadStart(Event):
     """Declared bytes, where they were."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class UploadStop(Event):
     """A session completed: its object is in the bucket and recorded."""
 
@@ -54,7 +56,7 @@ class UploadStop(Event):
     """Since the session was created."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ResumableStart(Event):
     """A resumable session was created."""
 
@@ -64,7 +66,7 @@ class ResumableStart(Event):
     """Declared bytes; None while deferred."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ResumablePatch(Event):
     """The offset of a resumable session moved. One request may move it several times."""
 
@@ -78,7 +80,7 @@ class ResumablePatch(Event):
     """Of the upload. The bytes of a `final` one come from inside the store."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ResumableStatusRead(Event):
     """Somebody asked how far a resumable session is."""
 
@@ -89,7 +91,7 @@ class ResumableStatusRead(Event):
     """`in_progress`, `complete` or `expired`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ResumableCancel(Event):
     """A resumable session was aborted."""
 
@@ -102,7 +104,7 @@ class ResumableCancel(Event):
     """Since the session was created."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ResumableStop(Event):
     """A resumable session completed."""
 
@@ -112,7 +114,7 @@ class ResumableStop(Event):
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class UploadTerminated(Event):
     """A client terminated a tus upload, finished or not."""
 
@@ -121,7 +123,7 @@ class UploadTerminated(Event):
     finished: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class SessionEnded(Event):
     """A session ended without an object."""
 
@@ -131,7 +133,7 @@ class SessionEnded(Event):
     """`aborted`, `expired` or `failed`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class LeaseTaken(Event):
     """An upload was taken over from a writer that had not given it back."""
 
@@ -140,7 +142,7 @@ class LeaseTaken(Event):
     """`expired`: its time was over; `abandoned`: its process is known to be gone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class TailLost(Event):
     """Acknowledged bytes were not on this node when a request wanted to go on."""
 
@@ -151,7 +153,7 @@ class TailLost(Event):
     """Bytes the client has to send again; None where the request was refused instead."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class BodyReceived(Event):
     """Bytes of a request body arrived: told once for each full part, and at the end."""
 
@@ -162,7 +164,7 @@ class BodyReceived(Event):
     """Why reading ended, as in `uploads.body.Stop`; None while it goes on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class RequestRefused(Event):
     """A tus request was answered with an error."""
 
@@ -171,7 +173,7 @@ class RequestRefused(Event):
     code: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class HookInvoked(Event):
     """A hook was asked, and answered or did not."""
 
@@ -182,7 +184,7 @@ class HookInvoked(Event):
     """Whether there was no usable answer; a rejection is one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class CleanupRun(Event):
     """One sweep of the reaper ended."""
 

@@ -5,14 +5,14 @@ keyset pages: stable while rows come and go, and as fast at the end as at the be
 """
 
 from collections.abc import AsyncGenerator, Collection
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from tusd_storage.frozen import record
 from tusd_storage.records import Asset, AssetState, SessionState, UploadSession
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Node:
     """One row of `nodes`: a process that serves uploads, as it last reported itself."""
 

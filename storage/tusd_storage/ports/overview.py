@@ -9,14 +9,14 @@ has no live lease, and its row has not changed for long.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from tusd_storage.frozen import record
 from tusd_storage.records import Job, SessionState, UploadSession
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Pulse:
     """What changes every second."""
 
@@ -36,7 +36,7 @@ class Pulse:
     """Latest first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class TailSum:
     """The tails of one node, as the rows tell."""
 
@@ -47,7 +47,7 @@ class TailSum:
     """Bytes that are acknowledged and not yet inside a part."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Survey:
     """What takes a look at many rows. Counts are exact below the cap, and at least it above."""
 
@@ -78,7 +78,7 @@ class Survey:
     """Open sessions with bytes in a tail of one of the nodes that are gone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Stuck:
     """What is idle since before a time, unfinished, has to be cleaned, or failed after a time."""
 
@@ -86,7 +86,7 @@ class Stuck:
     failed_after: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """Which sessions `browse` gives; what is None does not count."""
 
@@ -97,7 +97,7 @@ class Wanted:
     stuck: Stuck | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Browsed:
     """A page in order of id."""
 
@@ -107,7 +107,7 @@ class Browsed:
     end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ReaperRun:
     """One run of the sweeps that changed things."""
 

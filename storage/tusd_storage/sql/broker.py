@@ -64,7 +64,7 @@ class SqlDirectSessions:
 
     @cached_property
     def _direct(self) -> _DirectStatements:
-        columns, compiled = SESSION.select_list(), self._sql._compile
+        columns, compiled = SESSION.select_list(), self._sql.compiled
         sources = listed([SessionState.INITIALIZED])
         return _DirectStatements(
             mark_signed=compiled(

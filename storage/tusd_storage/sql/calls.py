@@ -33,7 +33,9 @@ class Cursor(Protocol):
 class Connection(Protocol):
     """A driver connection as a piece of work sees it."""
 
-    def execute(self, sql: str, params: Mapping[str, object] = ..., /) -> Cursor: ...
+    def execute(
+        self, sql: str, params: Mapping[str, object] | Sequence[object] = ..., /
+    ) -> Cursor: ...
 
 
 Work = Callable[[Connection], T]

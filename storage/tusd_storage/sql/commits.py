@@ -37,6 +37,7 @@ from tusd_storage.sql.outbox import SqlAnnouncements, Tell
 from tusd_storage.sql.rows import (
     ASSET,
     SESSION,
+    Row,
     maybe_micros,
     micros,
     part_arrays,
@@ -61,7 +62,7 @@ def _found(sql: Statements, connection: Connection, session_id: str) -> UploadSe
     return session
 
 
-def _first(connection: Connection, statement: str, params: Mapping[str, object]) -> Any:
+def _first(connection: Connection, statement: str, params: Mapping[str, object] | Row) -> Any:
     """The one row a statement returns, or None; the statement is stepped to its end."""
     rows = connection.execute(statement, params).fetchall()
     return rows[0] if rows else None
@@ -76,12 +77,11 @@ def create(
 ) -> None:
     """Both rows, the asset first: the session refers to it."""
     if asset is not None and sql.insert_both is not None:
-        named = {f"asset__{name}": value for name, value in ASSET.params(asset).items()}
-        connection.execute(sql.insert_both, {**SESSION.params(session), **named})
+        connection.execute(sql.insert_both, ASSET.row(asset) + SESSION.row(session))
     else:
         if asset is not None:
-            connection.execute(sql.insert_asset, ASSET.params(asset))
-        connection.execute(sql.insert_session, SESSION.params(session))
+            connection.execute(sql.insert_asset, ASSET.row(asset))
+        connection.execute(sql.insert_session, SESSION.row(session))
     if tell is not None:
         tell(connection, Change.CREATED, session, None)
 
@@ -108,8 +108,8 @@ def create_checked(
     key = {"creation_key": session.creation_key}
     connection.execute(sql.free_key, key | {"now": micros(session.created_at)})
     if asset is not None:
-        connection.execute(sql.insert_asset, ASSET.params(asset))
-    if _first(connection, sql.insert_created, SESSION.params(session)) is None:
+        connection.execute(sql.insert_asset, ASSET.row(asset))
+    if _first(connection, sql.insert_created, SESSION.row(session)) is None:
         existing = _first(connection, sql.created, key)
         if existing is None:  # it ended between the two statements
             raise LeaseLost(session.id)

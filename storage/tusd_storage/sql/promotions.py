@@ -13,6 +13,8 @@ from tusd_storage.sql.rows import ASSET, micros
 from tusd_storage.sql.statements import Statements
 from tusd_storage.sql.tables import DUE, PROMOTION
 
+_ID = ASSET.columns.index("id")
+
 
 class PromotionStatements:
     """The statements, compiled once."""
@@ -53,13 +55,12 @@ def settle_unquestioned(
     rows = connection.execute(sql.settle, params).fetchall()
     if not rows:
         return 0
-    assets = [ASSET.read(row) for row in rows]
-    subjects = sql.listed([asset.id for asset in assets])
+    subjects = sql.listed([row[_ID] for row in rows])
     connection.execute(sql.done, {"assets": subjects, "now": micros(now)})
     if announcements is not None:
         tell = announcements.bind()
-        for asset in assets:
+        for asset in map(ASSET.read, rows):
             session = announcements.session_of(connection, asset)
             if session is not None:
                 tell(connection, Change.AVAILABLE, session, asset)
-    return len(assets)
+    return len(rows)

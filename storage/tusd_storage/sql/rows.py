@@ -8,7 +8,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from operator import attrgetter
+from typing import Any, Generic, TypeVar, cast
 
 from tusd_storage.ports.listings import Node
 from tusd_storage.ports.overview import ReaperRun
@@ -27,6 +28,8 @@ from tusd_storage.records import (
 
 R = TypeVar("R", UploadSession, Asset, Job, Part, Node, ReaperRun)
 Params = dict[str, object]
+Row = list[Any]
+"""A record's columns in their order, as a statement takes and gives them."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -46,10 +49,6 @@ def moment(value: int) -> datetime:
     return _EPOCH + timedelta(0, 0, value)
 
 
-def _maybe_moment(value: int | None) -> datetime | None:
-    return None if value is None else moment(value)
-
-
 def _ids(value: str) -> tuple[str, ...]:
     return () if value == "[]" else tuple(json.loads(value))
 
@@ -58,14 +57,17 @@ def _ids_json(ids: tuple[str, ...]) -> str:
     return to_json(ids) if ids else "[]"
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
 def to_json(value: object) -> str:
     """Compact JSON, as the text columns hold it."""
-    return json.dumps(value, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 Decode = Callable[[Any], object]
 Encode = Callable[[Any], object]
-_TIME: tuple[Decode, Encode] = (_maybe_moment, maybe_micros)
+_TIME: tuple[Decode, Encode] = (moment, micros)
 _IDS: tuple[Decode, Encode] = (_ids, _ids_json)
 _JSON: tuple[Decode, Encode] = (json.loads, to_json)
 _BOOL: tuple[Decode, Encode] = (bool, int)
@@ -88,39 +90,57 @@ def _enum(kind: type[Any]) -> tuple[Decode, Encode]:
     return members.__getitem__, str
 
 
+def _maker(record: type[Any]) -> Callable[[Row], Any]:
+    """A function from all values, in the order of the fields, to the record.
+
+    `__init__` takes names, and looks for each of them among all: that costs three times as much.
+    """
+    fields_of_it = ", ".join(f"made.{field.name}" for field in fields(record))
+    scope: dict[str, Any] = {"new": object.__new__, "record": record}
+    text = f"def make(values):\n made = new(record)\n {fields_of_it} = values\n return made"
+    exec(text, scope)  # noqa: S102 - names of our own fields, as `dataclass` itself does
+    return cast(Callable[[Row], Any], scope["make"])
+
+
 class Mapper(Generic[R]):
-    """Maps one record type; its columns are the record's fields in their order."""
+    """Maps one record type; its columns are the record's fields in their order. None is NULL."""
 
     def __init__(self, record: type[R], **special: tuple[Decode, Encode]) -> None:
-        self._record: Callable[..., R] = record
-        self.columns = tuple(field.name for field in fields(record))
-        rules = dict.fromkeys(_TIMES, _TIME) | special
-        self._decode = tuple(
-            (at, name, rules[name][0]) for at, name in enumerate(self.columns) if name in rules
-        )
-        self._encode = tuple((name, rules[name][1]) for name in self.columns if name in rules)
+        self._make: Callable[[Row], R] = _maker(record)
+        self.columns: tuple[str, ...] = tuple(field.name for field in fields(record))
+        self._values: Callable[[R], tuple[Any, ...]] = attrgetter(*self.columns)
+        rules: dict[str, tuple[Decode, Encode]] = dict.fromkeys(_TIMES, _TIME) | special
+        ruled = [(self.columns.index(name), rules[name]) for name in self.columns if name in rules]
+        self._decode = tuple((at, decode) for at, (decode, _) in ruled)
+        self._encode = tuple((at, encode) for at, (_, encode) in ruled)
 
     def read(self, row: Sequence[Any]) -> R:
         """The record of a row selected with `columns`."""
-        values = dict(zip(self.columns, row, strict=True))
-        for at, name, decode in self._decode:
-            values[name] = decode(row[at])
-        return self._record(**values)
+        values = list(row)
+        for at, decode in self._decode:
+            if values[at] is not None:
+                values[at] = decode(values[at])
+        return self._make(values)
+
+    def row(self, record: R) -> Row:
+        """The record as the row that `read` makes it of. See `insert_values`."""
+        values = list(self._values(record))
+        for at, encode in self._encode:
+            if values[at] is not None:
+                values[at] = encode(values[at])
+        return values
 
     def params(self, record: R) -> Params:
-        """The record as statement parameters, named as its columns. See `insert_values`."""
-        values: Params = {name: getattr(record, name) for name in self.columns}
-        for name, encode in self._encode:
-            values[name] = encode(values[name])
-        return values
+        """The record as statement parameters, named as its columns."""
+        return dict(zip(self.columns, self.row(record), strict=True))
 
     def select_list(self) -> str:
         """The columns for SELECT and RETURNING."""
         return ", ".join(f'"{name}"' for name in self.columns)
 
-    def insert_values(self, prefix: str = "") -> str:
-        """Columns and parameters for INSERT; a prefix keeps two records in one statement apart."""
-        params = ", ".join(f":{prefix}{name}" for name in self.columns)
+    def insert_values(self) -> str:
+        """Columns and parameters for INSERT."""
+        params = ", ".join(f":{name}" for name in self.columns)
         return f"({self.select_list()}) VALUES ({params})"
 
 

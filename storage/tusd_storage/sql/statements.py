@@ -2,12 +2,14 @@
 """Every statement, as text, compiled once for each dialect.
 
 Owns the SQL. Knows no connection and no record: select lists come from `rows`, conditions that an
-index must match from `tables`. Parameters are named; a compiled statement goes straight to the
-driver, so a call pays for no compiler and no result machinery.
+index must match from `tables`. Parameters are named, but for those of whole rows, which go by
+position (SQLite looks for each name among all); a compiled statement goes straight to the driver,
+so a call pays for no compiler and no result machinery.
 """
 
 import json
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from sqlalchemy import Dialect, text
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -29,7 +31,6 @@ from tusd_storage.sql.tables import (
 )
 
 _S = SESSION.select_list()
-_ASSET = "asset__"  # prefix of the asset's parameters beside the session's
 _CRC32 = '"crc32"'
 # Nodes before revision 0008 write 0 for a copied part, whose checksum they do not know; they may
 # run beside us. That of copied bytes which really is 0 is lost with it: the store is not told.
@@ -63,7 +64,9 @@ class Statements:
 
     def __init__(self, dialect: Dialect) -> None:
         self.is_sqlite = self._sqlite = dialect.name == SQLITE
-        self._dialect = SQLiteDialect_pysqlite(paramstyle="named") if self._sqlite else dialect
+        kind: Any = SQLiteDialect_pysqlite if self._sqlite else type(dialect)
+        self._dialect: Dialect = kind(paramstyle="named") if self._sqlite else dialect
+        self._positional: Dialect = kind(paramstyle="qmark" if self._sqlite else "format")
         self._sessions()
         self._commits()
         self._listings()
@@ -99,12 +102,16 @@ class Statements:
         """SQL with `:named` parameters, as this dialect's driver takes it."""
         return str(text(sql).compile(dialect=self._dialect))
 
-    _compile = compiled
+    def _by_position(self, sql: str) -> str:
+        """The same for parameters in the order in which the statement names them."""
+        return str(text(sql).compile(dialect=self._positional))
 
     def _sessions(self) -> None:
         one = self.compiled
-        self.insert_session = one(f"INSERT INTO upload_sessions {SESSION.insert_values()}")
-        self.insert_created = one(
+        self.insert_session = self._by_position(
+            f"INSERT INTO upload_sessions {SESSION.insert_values()}"
+        )
+        self.insert_created = self._by_position(
             f"INSERT INTO upload_sessions {SESSION.insert_values()}"
             f" ON CONFLICT (creation_key) WHERE {CREATED} DO NOTHING RETURNING id"
         )
@@ -180,8 +187,8 @@ class Statements:
         )
 
     def _both(self) -> None:
-        self.insert_both = self.compiled(
-            f"WITH asset AS (INSERT INTO assets {ASSET.insert_values(_ASSET)})"
+        self.insert_both = self._by_position(
+            f"WITH asset AS (INSERT INTO assets {ASSET.insert_values()})"
             f" INSERT INTO upload_sessions {SESSION.insert_values()}"
         )
         self.append_both = {
@@ -251,7 +258,7 @@ class Statements:
 
     def _assets_and_nodes(self) -> None:
         asset, node = ASSET.select_list(), NODE.select_list()
-        self.insert_asset = self.compiled(f"INSERT INTO assets {ASSET.insert_values()}")
+        self.insert_asset = self._by_position(f"INSERT INTO assets {ASSET.insert_values()}")
         self.asset = self.compiled(f"SELECT {asset} FROM assets WHERE id = :id")
         self.validate_asset = self.compiled(
             "UPDATE assets SET state = 'validating', size = :size,"
