@@ -14,10 +14,8 @@ from tusd_storage.ports import Spool
 from tusd_storage.records import Body, FileRange, Segment
 
 SLAB_SIZE = 1024 * 1024
-_SPARE_SLABS = 16
-"""Kept for the next one who wants a slab ..."""
 _UNUSED_S = 0.5
-"""... and given back to the system when nobody does for so long, or for twice so long at most."""
+"""Slabs that nobody wants for so long, or twice so long at most, are given back to the system."""
 
 
 class MemoryBudget:
@@ -44,7 +42,8 @@ class MemoryBudget:
     def give_slab(self, slab: memoryview) -> None:
         """Takes a slab back, in the event loop. Nobody may read or write it any more."""
         self.used -= SLAB_SIZE
-        if len(self._spare) < _SPARE_SLABS:
+        # The system clears a new one, page by page, while it is filled.
+        if self.used + len(self._spare) * SLAB_SIZE < self.limit:
             self._spare.append(slab)
             if not self._looking:
                 self._look_later()
