@@ -23,7 +23,7 @@ WEB_SOURCES := $(WEB)/package.json $(WEB)/package-lock.json \
 NODE_CLIENTS := $(patsubst %/package-lock.json,%,$(wildcard tests/clients/*/package-lock.json))
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup web page test chaos fuzz fuzz-api lint check format docs packages sbom bench bench-quick bench-load bench-growth bench-micro bench-reliability lock clean
+.PHONY: help run setup web page test chaos fuzz fuzz-api lint check format docs packages sbom bench bench-quick bench-load bench-floor bench-growth bench-micro bench-reliability lock clean
 
 help:
 	@echo 'make run        start everything on this machine and say where the page is'
@@ -33,7 +33,7 @@ help:
 	@echo 'make setup      only set up; make web: only build the page'
 	@echo 'make docs       the documentation into site/'
 	@echo 'make packages   sdist and wheel into dist/; make sbom: what they are made of (CycloneDX)'
-	@echo 'make bench      measure; also bench-quick, bench-load, bench-growth, bench-micro, bench-reliability'
+	@echo 'make bench      measure; also bench-quick, bench-load, bench-floor, bench-growth, bench-micro, bench-reliability'
 	@echo 'make chaos      everything breaks at random for long; make fuzz: parsers, by coverage;'
 	@echo '                make fuzz-api: what the OpenAPI document allows, and what it does not'
 	@echo 'make lock       the newest versions into requirements.lock; make clean'
@@ -121,6 +121,9 @@ bench-load: setup
 
 bench-micro: setup
 	$(BIN)/python -m pytest -q -p no:cacheprovider bench/micro.py --benchmark-columns=median,iqr,ops,rounds $(ARGS)
+
+bench-floor: setup
+	$(BIN)/python -m bench.floor $(ARGS)
 
 bench-growth: setup
 	$(BIN)/python -m bench.growth $(ARGS)
