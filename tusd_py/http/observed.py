@@ -6,12 +6,13 @@ Wraps endpoints from outside; knows nothing of what they do. The body passes by 
 import re
 import secrets
 import time
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Awaitable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
-import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from tusd_py.protocol.headers import effective_method
 
@@ -88,16 +89,14 @@ class Observed:
         started = time.perf_counter()
         if self._watcher is not None:
             self._watcher.request_begun(endpoint, method)
+        request_id = _request_id(headers)
         try:
-            with ExitStack() as stack:
-                names = {"request_id": _request_id(headers)}
-                span = None
-                if self._tracer is not None:
-                    span = stack.enter_context(self._tracer.request(endpoint, method, headers))
-                    names["trace_id"] = span.trace_id
-                stack.enter_context(structlog.contextvars.bound_contextvars(**names))
-                await app(scope, receive, answer.send)
-                if span is not None:
+            if self._tracer is None:
+                await _named(app(scope, receive, answer.send), request_id=request_id)
+            else:
+                with self._tracer.request(endpoint, method, headers) as span:
+                    run = app(scope, receive, answer.send)
+                    await _named(run, request_id=request_id, trace_id=span.trace_id)
                     span.answered(answer.status)
         except Exception:
             answer.status = 500
@@ -106,6 +105,15 @@ class Observed:
             if self._watcher is not None:
                 seconds = time.perf_counter() - started
                 self._watcher.request_ended(endpoint, method, answer.status, seconds)
+
+
+async def _named(run: Awaitable[None], **names: str) -> None:
+    """Awaits `run`, with the names in every line it logs."""
+    tokens = bind_contextvars(**names)
+    try:
+        await run
+    finally:
+        reset_contextvars(**tokens)
 
 
 class _Answer:

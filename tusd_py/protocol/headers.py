@@ -6,7 +6,6 @@ Parsers return values or raise InvalidHeader; formatters return the header's tex
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import format_datetime
 
 from tusd_py.protocol.errors import InvalidHeader, UnsupportedMediaType, UnsupportedVersion
 
@@ -25,6 +24,12 @@ EXTENSIONS = (
 OFFSET_MEDIA_TYPE = "application/offset+octet-stream"
 MAX_INTEGER = 2**63 - 1
 """Larger sizes exist on no store and in no database column."""
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = (
+    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
+    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+)
 
 UPLOAD_ID = re.compile(r"[A-Za-z0-9_~+-][A-Za-z0-9_~.+-]{0,179}")
 """Shape of ids, the last segment of an upload's URL: `<node>~<random>`, or `<object>+<multipart>`
@@ -128,4 +133,8 @@ def deferred(headers: Headers) -> bool:
 
 def http_date(at: datetime) -> str:
     """Expiration, Upload-Expires: the datetime format of RFC 9110, section 5.6.7."""
-    return format_datetime(at.astimezone(UTC).replace(microsecond=0), usegmt=True)
+    utc = at.astimezone(UTC)
+    # strftime writes the names of the server's language; format_datetime costs twice as much.
+    day, month = _DAYS[utc.weekday()], _MONTHS[utc.month - 1]
+    date = f"{day}, {utc.day:02} {month} {utc.year:04}"
+    return f"{date} {utc.hour:02}:{utc.minute:02}:{utc.second:02} GMT"

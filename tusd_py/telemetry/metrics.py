@@ -1,11 +1,13 @@
 """Every metric that is counted while things happen: its name, its labels, its meaning.
 
 Owns the Prometheus instruments, and which event moves which. Names that tusd has are tusd's, with
-its labels and meaning. No label holds anything a client can choose. Knows neither how the numbers
+its labels and meaning. No label holds anything a client can choose, so the child of each set of
+labels is remembered: to look for it costs more than to count. Knows neither how the numbers
 are read (`exposition`) nor what is looked up only then (`lookups`).
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
@@ -61,9 +63,9 @@ class Metrics:
 
     def observe_s3(self, operation: str, outcome: str, seconds: float) -> None:
         """An observer for the object store; called from its threads."""
-        self.s3_requests.labels(operation, outcome).inc()
-        self.s3_duration.labels(operation).observe(seconds)
-        self.tusd_s3_duration.labels(_snake(operation)).observe(seconds * 1000)
+        self._s3_requests_of(operation, outcome).inc()
+        self._s3_duration_of(operation).observe(seconds)
+        self._tusd_s3_duration_of(operation).observe(seconds * 1000)
 
     def observe_stage(self, stage: Stage, seconds: float, good: bool) -> None:
         """An observer for `Stages`."""
@@ -79,8 +81,8 @@ class Metrics:
     def request_ended(self, endpoint: str, method: str, status: int, seconds: float) -> None:
         """It was answered; 499 where the client had gone."""
         method = method if method in METHODS else OTHER
-        self.requests.labels(endpoint, method, str(status)).inc()
-        self.request_duration.labels(endpoint, method).observe(seconds)
+        self._requests_of(endpoint, method, status).inc()
+        self._request_duration_of(endpoint, method).observe(seconds)
 
     def _on(self, kind: type[E], count: Callable[[E], None]) -> None:
         self._by_event[kind] = count
@@ -183,18 +185,22 @@ class Metrics:
         self.active = self._gauge("tusd_py_active_uploads", "Upload bodies being read now.")
         self.leases = self._gauge("tusd_py_leases_held", "Uploads that a request writes now.")
 
+        bodies_of, created_of = cache(bodies.labels), cache(created.labels)
+        completed_of, stored_of = cache(completed.labels), cache(stored.labels)
+        duration_of = cache(duration.labels)
+
         def body(event: events.BodyReceived) -> None:
             received.inc(event.size)
             if event.stop is not None:
-                bodies.labels(event.stop).inc()
+                bodies_of(event.stop).inc()
 
         def stop(event: events.UploadStop) -> None:
-            completed.labels(event.strategy, event.profile).inc()
-            stored.labels(event.strategy).inc(event.size)
-            duration.labels(event.strategy).observe(event.duration_s)
+            completed_of(event.strategy, event.profile).inc()
+            stored_of(event.strategy).inc(event.size)
+            duration_of(event.strategy).observe(event.duration_s)
 
         self._on(events.BodyReceived, body)
-        self._on(events.UploadStart, lambda e: created.labels(e.strategy, e.profile).inc())
+        self._on(events.UploadStart, lambda e: created_of(e.strategy, e.profile).inc())
         self._on(events.UploadStop, stop)
         self._on(events.SessionEnded, lambda e: ended.labels(e.strategy, e.state).inc())
 
@@ -217,6 +223,13 @@ class Metrics:
         )
         self.s3_duration = self._histogram(
             "tusd_py_s3_request_duration_seconds", "HTTP requests to the store.", "operation"
+        )
+        self._requests_of = cache(self.requests.labels)
+        self._request_duration_of = cache(self.request_duration.labels)
+        self._s3_requests_of = cache(self.s3_requests.labels)
+        self._s3_duration_of = cache(self.s3_duration.labels)
+        self._tusd_s3_duration_of = cache(
+            lambda operation: self.tusd_s3_duration.labels(_snake(operation))
         )
 
     def _stages(self) -> None:

@@ -1,8 +1,7 @@
 """Time-outs on what clients send, all of which end when the server does."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 
 class Deadlines:
@@ -15,15 +14,9 @@ class Deadlines:
     def __len__(self) -> int:
         return len(self._running)
 
-    @asynccontextmanager
-    async def within(self, seconds: float) -> AsyncIterator[None]:
+    def within(self, seconds: float) -> "_Deadline":
         """Raises TimeoutError when the block takes longer, or at `expire`."""
-        async with asyncio.timeout(0 if self.closing else seconds) as deadline:
-            self._running.add(deadline)
-            try:
-                yield
-            finally:
-                self._running.discard(deadline)
+        return _Deadline(self._running, 0 if self.closing else seconds)
 
     def expire(self) -> None:
         """Ends all, and whatever begins later."""
@@ -31,3 +24,26 @@ class Deadlines:
         for deadline in self._running:
             if not deadline.expired():
                 deadline.reschedule(0.0)
+
+
+class _Deadline:
+    """One block under way. No generator: every body has one."""
+
+    __slots__ = ("_running", "_timeout")
+
+    def __init__(self, running: set[asyncio.Timeout], seconds: float) -> None:
+        self._running = running
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        self._running.add(self._timeout)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._running.discard(self._timeout)
+        await self._timeout.__aexit__(kind, error, trace)
