@@ -36,7 +36,7 @@ async def test_a_body_that_cannot_be_moved_ends_no_watch(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(watch, "_EVERY_S", 0.01)
-    guard = Watch(idle_timeout_s=0.2)
+    guard = Watch(idle_timeout_s=2.0)  # longer than it takes to write a traceback
     broken, well = Body("n~broken", RuntimeError("unforeseen")), Body("n~well")
     with guard.over(cast(Appender, broken)), guard.over(cast(Appender, well)):
         async with asyncio.timeout(10):
