@@ -58,9 +58,13 @@ class Lease:
         self.released = asyncio.Event()
         self.alive_until = 0.0
         """Monotonic time after which nothing may be written any more."""
+        self.ends: datetime | None = None
+        """The same by the clock on the wall, which may jump; for leases that stay."""
         self.given_back = False
         """Set by whoever released the lease inside a transaction of its own."""
         self.stays = False
+        self.stayed = False
+        """Whether it was here before: its row is known from then, and was not read again."""
         self._keeps = keeps
         self._interrupt: Callable[[Interruption], None] | None = interrupt
 
@@ -131,7 +135,7 @@ class LeaseManager:
     def known(self, session_id: str) -> UploadSession | None:
         """The row of an upload whose lease stays with this process: nobody else can change it."""
         kept = self._kept.get(session_id)
-        if kept is None or time.monotonic() >= kept.lease.alive_until:
+        if kept is None or not self._lasts(kept.lease):
             return None
         kept.since = time.monotonic()
         return kept.lease.session
@@ -210,15 +214,21 @@ class LeaseManager:
     ) -> Lease | None:
         """The lease that stayed here, under the same epoch: what was begun under it has ended."""
         kept = self._kept.pop(session_id, None)
-        if kept is None or time.monotonic() >= kept.lease.alive_until:
+        if kept is None or not self._lasts(kept.lease):
             return None
         session = kept.lease.session
         if session.lease_stolen:  # its tail was moved by the request before this one
             session = replace(session, lease_stolen=False)
         lease = Lease(session, interrupt, keeps=True)
-        lease.alive_until = kept.lease.alive_until
+        lease.alive_until, lease.ends = kept.lease.alive_until, kept.lease.ends
+        lease.stayed = True
         self._held[session_id] = lease
         return lease
+
+    def _lasts(self, lease: Lease) -> bool:
+        """Whether nobody else can have it yet; who takes it over goes by the clock on the wall."""
+        by_the_wall = lease.ends is not None and self._now() < lease.ends
+        return by_the_wall and time.monotonic() < lease.alive_until
 
     async def _wait_for_sibling(self, session_id: str, ticket: object, *, disturb: bool) -> None:
         """Waits until no other request of this process holds the upload."""
@@ -308,6 +318,7 @@ class LeaseManager:
         lease = Lease(session, interrupt, keeps=self.keeps)
         begun = time.monotonic() if started is None else started
         lease.alive_until = begun + self._ttl.total_seconds() * _MARGIN
+        lease.ends = self._now() + self._ttl * _MARGIN
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep(), name="lease-keeper")
         return lease
@@ -392,7 +403,7 @@ class LeaseManager:
 
     async def _renew(self) -> None:
         before = self._current()
-        started = time.monotonic()
+        started, ends = time.monotonic(), self._now() + self._ttl * _MARGIN
         renewed = await self._store.renew(self.holder, self.until())
         for session_id, lease in self._current().items():
             earlier = before.get(session_id)
@@ -400,6 +411,7 @@ class LeaseManager:
                 continue  # taken meanwhile
             if session_id in renewed:
                 lease.alive_until = started + self._ttl.total_seconds() * _MARGIN
+                lease.ends = ends
             elif not lease.given_back:
                 self._lost(lease)
 

@@ -397,6 +397,29 @@ async def test_what_stayed_and_was_lost_is_not_used(
     assert await used(manager, upload) == epoch + 2
 
 
+async def test_what_stayed_ends_by_the_clock_on_the_wall_too(
+    store: SqlStore, upload: UploadSession
+) -> None:
+    """Others take the lease over by their clocks: where ours has jumped, theirs may have."""
+    jump = timedelta()
+    manager = LeaseManager(
+        store,
+        node="a",
+        instance="1",
+        ttl=TTL,
+        now=lambda: utc_now() + jump,
+        is_dead=lambda _: False,
+        keep_s=60,
+    )
+    try:
+        epoch = await used(manager, upload)
+        jump = TTL
+        assert manager.known(upload.id) is None
+        assert await used(manager, upload) == epoch + 1
+    finally:
+        await manager.aclose()
+
+
 async def test_no_request_gets_ahead_of_a_newer_one_by_what_stayed(
     make: Make, upload: UploadSession
 ) -> None:

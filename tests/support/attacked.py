@@ -60,6 +60,7 @@ class Process:
             ttl=LEASE,
             now=clock,
             is_dead=self._is_dead,
+            keep_s=2.0,
         )
         self.engine = UploadEngine(
             config=UploadConfig(bucket=BUCKET, node=name, limits=StoreLimits(part_size=part_size)),
@@ -97,5 +98,7 @@ class Process:
     async def end(self) -> None:
         """Frees what a dead process would not hold any more."""
         await self.engine.aclose()
+        if self.faults.dead:
+            self.leases._kept.clear()  # the dead give nothing back
         await self.leases.aclose()
         await self.tails.aclose()

@@ -140,6 +140,7 @@ class Node:
         ttl: timedelta = timedelta(seconds=15),
         now: Callable[[], datetime] = utc_now,
         fsync: bool = False,
+        keep_s: float = 2.0,
         **config: object,
     ) -> None:
         self.sessions = sessions
@@ -152,6 +153,7 @@ class Node:
             ttl=ttl,
             now=now,
             is_dead=lambda _: False,
+            keep_s=keep_s,
         )
         self.config = UploadConfig(
             bucket=bucket,

@@ -258,6 +258,42 @@ async def test_an_open_tail_that_another_process_wrote_is_read_again(
     await tail.aclose()
 
 
+async def test_a_lease_that_stayed_trusts_only_its_own_tail(
+    tails: NodeTails, tmp_path: Path
+) -> None:
+    """A sibling may have taken the upload over, by a clock that jumped: its bytes stay."""
+    await written(tails, b"hello")
+    again = await untouched(tails, b"hello")
+    await again.aclose()
+    thief = NodeTails(tmp_path)
+    stolen = await opened(thief, b"hello", steal=True)
+    await stolen.append([b" world"], crc32=zlib.crc32(b"hello world")).ahead()
+    await stolen.aclose()
+    await thief.aclose()
+    with pytest.raises(LeaseLost):
+        await untouched(tails, b"hello")
+    assert tail_path(ID, root=tmp_path).read_bytes() == b"hello world"
+
+
+async def test_a_lease_that_stayed_replaces_no_new_tail(tails: NodeTails, tmp_path: Path) -> None:
+    await written_by_another(tmp_path, b"hello")
+    with pytest.raises(LeaseLost):
+        await untouched(tails, b"")
+    assert tail_path(ID, root=tmp_path).read_bytes() == b"hello"
+
+
+async def untouched(tails: NodeTails, data: bytes) -> NodeTail:
+    return await tails.open(
+        ID,
+        size=len(data),
+        crc32=zlib.crc32(data),
+        fresh=not data,
+        steal=False,
+        fence=alive,
+        untouched=True,
+    )
+
+
 async def written_by_another(root: Path, data: bytes) -> None:
     other = NodeTails(root)
     await written(other, data)

@@ -61,6 +61,7 @@ class Guard:
             fresh=fresh,
             steal=session.lease_stolen,
             fence=ledger.lease.fence,
+            untouched=ledger.lease.stayed,
         )
 
     async def _rewind(self, ledger: Ledger) -> None:

@@ -94,16 +94,20 @@ class TailStore(Protocol):
         fresh: bool,
         steal: bool,
         fence: Callable[[], None],
+        untouched: bool = False,
     ) -> Tail:
         """The guard. Opens the tail and proves that it holds the `size` committed bytes.
 
         Longer is the residue of a crash and is cut back. `fresh` (offset 0): nothing is expected,
         and the file is made when the first bytes come. `steal`: the previous holder did not
         release its lease; the bytes move to a new file so that its handle points nowhere.
+        `untouched`: the lease has stayed with this process since it closed the tail, or since the
+        upload is there. Anything else than what it left is the work of somebody who has the lease
+        now, whatever our clock says: it raises LeaseLost and changes nothing.
         `fence` raises LeaseLost when the lease has run out; it is called, perhaps in a thread,
         right before anything on disk is changed.
 
-        Raises: TailMissing, DiskFull.
+        Raises: TailMissing, DiskFull, LeaseLost.
         """
         ...
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tusd_storage.errors import TailMissing
+from tusd_storage.errors import LeaseLost, TailMissing
 from tusd_storage.ports import TailFile
 from tusd_storage.records import FileRange
 from tusd_storage.tail.files import crc32_of, disk_errors, sync_folder, write_segments
@@ -64,8 +64,9 @@ class NodeTails:
         fresh: bool,
         steal: bool,
         fence: Callable[[], None],
+        untouched: bool = False,
     ) -> NodeTail:
-        """See `ports.TailStore`. Raises: TailMissing, DiskFull."""
+        """See `ports.TailStore`. Raises: TailMissing, DiskFull, LeaseLost."""
         fd = residue = None
         left = self._open.pop(session_id, None)
         if not fresh and not steal and session_id in self._trusted:
@@ -75,7 +76,9 @@ class NodeTails:
             os.close(left[0])
         if fresh:
             residue = found_at(self._path(session_id))
-        elif fd is None:
+        if untouched and (residue is not None if fresh else fd is None):
+            raise LeaseLost(session_id)
+        if not fresh and fd is None:
             path = self._path(session_id)
             fd = await self._opened(self._guard, session_id, path, size, crc32, steal, fence)
         return NodeTail(
