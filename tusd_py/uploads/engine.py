@@ -39,6 +39,7 @@ from tusd_py.uploads.memory import MemoryBudget
 from tusd_py.uploads.watch import Watch
 from tusd_storage import lifecycle
 from tusd_storage.errors import NoSuchUpload, SessionUnknown, TailMissing, Unavailable
+from tusd_storage.frozen import changed
 from tusd_storage.leases import Interruption, Lease, LeaseManager
 from tusd_storage.ports import ObjectStore, SessionStore, TailStore
 from tusd_storage.records import Asset, Body, Kind, Protocol, SessionState, UploadSession
@@ -221,7 +222,7 @@ class UploadEngine:
 
     def _with_lease(self, session: UploadSession) -> UploadSession:
         """A row that is born with our lease in it saves the transaction that would take it."""
-        return replace(
+        return changed(
             session,
             lease_holder=self._leases.holder,
             lease_epoch=1,

@@ -4,13 +4,13 @@ Owns the only way an offset moves. Each commit is one transaction, fenced by the
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from isal import isal_zlib
 
 from tusd_py.protocol import rules
 from tusd_py.uploads.config import UploadConfig
+from tusd_storage.frozen import changed
 from tusd_storage.leases import Lease
 from tusd_storage.partplan import PartPlan
 from tusd_storage.ports import SessionStore, Writing
@@ -55,7 +55,7 @@ class Ledger:
         """Records the multipart upload. Raises: LeaseLost, StateUnavailable."""
         self.lease.fence()
         await self._sessions.opened(self.session.id, self.lease.epoch, upload_id)
-        self.session = replace(self.session, upload_id=upload_id)
+        self.session = changed(self.session, upload_id=upload_id)
 
     async def rewind(self) -> None:
         """Moves the offset back to the end of the parts: what the tail held is given up.
@@ -110,7 +110,7 @@ class Ledger:
         )
         await self._sessions.append(commit, tail)
         self.lease.given_back = release
-        self.session = replace(
+        self.session = changed(
             session,
             state=state,
             offset=to_offset,

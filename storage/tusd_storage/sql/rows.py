@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
+from tusd_storage.frozen import maker
 from tusd_storage.ports.listings import Node
 from tusd_storage.ports.overview import ReaperRun
 from tusd_storage.records import (
@@ -90,23 +91,11 @@ def _enum(kind: type[Any]) -> tuple[Decode, Encode]:
     return members.__getitem__, str
 
 
-def _maker(record: type[Any]) -> Callable[[Row], Any]:
-    """A function from all values, in the order of the fields, to the record.
-
-    `__init__` takes names, and looks for each of them among all: that costs three times as much.
-    """
-    fields_of_it = ", ".join(f"made.{field.name}" for field in fields(record))
-    scope: dict[str, Any] = {"new": object.__new__, "record": record}
-    text = f"def make(values):\n made = new(record)\n {fields_of_it} = values\n return made"
-    exec(text, scope)  # noqa: S102 - names of our own fields, as `dataclass` itself does
-    return cast(Callable[[Row], Any], scope["make"])
-
-
 class Mapper(Generic[R]):
     """Maps one record type; its columns are the record's fields in their order. None is NULL."""
 
     def __init__(self, record: type[R], **special: tuple[Decode, Encode]) -> None:
-        self._make: Callable[[Row], R] = _maker(record)
+        self._make: Callable[[Row], R] = maker(record)
         self.columns: tuple[str, ...] = tuple(field.name for field in fields(record))
         self._values: Callable[[R], tuple[Any, ...]] = attrgetter(*self.columns)
         rules: dict[str, tuple[Decode, Encode]] = dict.fromkeys(_TIMES, _TIME) | special

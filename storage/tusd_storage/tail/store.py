@@ -69,14 +69,15 @@ class NodeTails:
         """See `ports.TailStore`. Raises: TailMissing, DiskFull, LeaseLost."""
         fd = residue = None
         left = self._open.pop(session_id, None)
+        ours = False
         if not fresh and not steal and session_id in self._trusted:
             fence()
-            fd = self._trusted_file(session_id, left and left[0], size, crc32)
+            fd, ours = self._reopened(session_id, left and left[0], size, crc32)
         elif left is not None:
             os.close(left[0])
         if fresh:
             residue = found_at(self._path(session_id))
-        if untouched and (residue is not None if fresh else fd is None):
+        if untouched and (residue is not None if fresh else not ours):
             raise LeaseLost(session_id)
         if not fresh and fd is None:
             path = self._path(session_id)
@@ -122,22 +123,26 @@ class NodeTails:
     def _path(self, session_id: str) -> Path:
         return tail_path(session_id, root=self._root)
 
-    def _trusted_file(self, session_id: str, fd: int | None, size: int, crc32: int) -> int | None:
-        """The tail if this process wrote it, and nobody else since: that needs no thread.
+    def _reopened(
+        self, session_id: str, fd: int | None, size: int, crc32: int
+    ) -> tuple[int | None, bool]:
+        """The tail if it holds just these bytes, and whether it is as this process left it.
 
-        Its name and its inode are in the kernel's memory, and nothing of it is read.
+        That needs no thread: its name and its inode are in the kernel's memory, and nothing of it
+        is read.
         """
         if fd is None:
             try:
                 fd = os.open(self._path(session_id), os.O_RDWR | os.O_CLOEXEC)
             except OSError:
-                return None
+                return None, False
         stat = os.fstat(fd)
-        trusted = self._trusted[session_id] == (identity_of(stat), crc32)
-        if trusted and stat.st_size == size and stat.st_nlink:
-            return fd
+        identity, left_crc32 = self._trusted[session_id]
+        ours = stat.st_nlink > 0 and identity == identity_of(stat)
+        if ours and stat.st_size == size and left_crc32 == crc32:
+            return fd, True
         os.close(fd)
-        return None
+        return None, ours
 
     def _guard(
         self,
