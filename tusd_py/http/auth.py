@@ -47,7 +47,7 @@ upload, and another owner's upload is answered with 404. None is nobody in parti
 Raises: Unauthorized, Forbidden, AuthUnavailable.
 """
 
-_NOBODY = Grant()
+NOBODY = Grant()
 
 
 async def check(
@@ -56,7 +56,7 @@ async def check(
     """What is allowed. Raises: Unauthorized, Forbidden, AuthUnavailable; UploadNotFound for
     another's upload."""
     if authorize is None:
-        return _NOBODY
+        return NOBODY
     found = await authorize(request, action, upload)
     grant = found if isinstance(found, Grant) else Grant(owner=found)
     if grant.max_size is not None and grant.max_size > MAX_INTEGER:  # no limit that is ever met
