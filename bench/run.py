@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import machine, native, report
+from bench import bars, machine, native, report
 from bench.measure import Sample, drive, measure, measure_bare_loop
 from bench.processes import Failed, Program, free_port
 from bench.servers import Missing, Server, servers
@@ -192,6 +192,7 @@ def page(
         + ".",
         "",
         report.tables(results, rows, columns),
+        bars.table(results, rows),
         "## Noise",
         "",
         f"- Load average before the runs: {load_range(results, rows, columns)}.",
