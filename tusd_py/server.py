@@ -121,7 +121,7 @@ def create_application() -> Starlette:
     from tusd_py.app import create_app  # the supervisor needs none of it
 
     settings = Settings.model_validate_json(os.environ[SETTINGS_VARIABLE])
-    logs.configure(style=settings.log_format, level=settings.log_level)
+    logs.configure(style=settings.log_format, level=settings.log_level, lasting=True)
     app = create_app(settings)
     Requests.places = Connections(connection_limits(settings))
     spare_the_collector()

@@ -118,3 +118,14 @@ def test_configuring_again_replaces_the_first(stream: io.StringIO) -> None:
     logs.configure(style="json", stream=stream)
     structlog.get_logger().info("once")
     assert len(lines(stream)) == 1
+
+
+def test_a_logger_that_lasts_writes_what_others_write(stream: io.StringIO) -> None:
+    logs.configure(style="json", stream=stream, level="warning", lasting=True)
+    lasting = structlog.get_logger("tusd_py.lasting")
+    for number in range(2):
+        with structlog.contextvars.bound_contextvars(request_id=f"r{number}"):
+            lasting.info("not told")
+            lasting.warning("told")
+    assert [line["request_id"] for line in lines(stream)] == ["r0", "r1"]
+    assert {line["logger"] for line in lines(stream)} == {"tusd_py.lasting"}

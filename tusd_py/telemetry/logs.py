@@ -41,10 +41,17 @@ _MANY_LINES = ("exception", "stack")
 _UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access")
 
 
-def configure(*, style: str = "console", level: str = "info", stream: TextIO | None = None) -> None:
+def configure(
+    *,
+    style: str = "console",
+    level: str = "info",
+    stream: TextIO | None = None,
+    lasting: bool = False,
+) -> None:
     """Sends every logger's lines to `stream` (standard error), as `console` text or `json`.
 
-    May be called again; the last call counts.
+    May be called again; the last call counts, but not for loggers used after a `lasting` one: those
+    are made once and not for each line.
     """
     target = stream or sys.stderr
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -85,7 +92,7 @@ def configure(*, style: str = "console", level: str = "info", stream: TextIO | N
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=lasting,
     )
 
 
