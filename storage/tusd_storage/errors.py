@@ -126,6 +126,10 @@ class LeaseLost(StorageError):
         self.session_id = session_id
 
 
+class StaleLease(LeaseLost):
+    """What this process knew of the upload from before is not so any more; the row says what is."""
+
+
 class CreationRepeated(StorageError):
     """The creation key belongs to `session`; nothing was created."""
 

@@ -107,7 +107,7 @@ class LeaseManager:
         is_dead: Callable[[str], bool],
         keep_s: float = 0.0,
     ) -> None:
-        """`keep_s`: how long a lease stays that nobody uses or asks for; 0 keeps none."""
+        """`keep_s`: how long a lease that nobody asks for stays after its request; 0 keeps none."""
         self.holder = f"{node}/{instance}"
         self._store = store
         self._node = node
@@ -137,7 +137,6 @@ class LeaseManager:
         kept = self._kept.get(session_id)
         if kept is None or not self._lasts(kept.lease):
             return None
-        kept.since = time.monotonic()
         return kept.lease.session
 
     @asynccontextmanager
@@ -386,7 +385,7 @@ class LeaseManager:
             await self._store.release(session_id, row.lease_epoch)
 
     def _idle(self) -> list[str]:
-        """What nobody has used for the time that a lease may stay."""
+        """What has stayed as long as it may."""
         latest = time.monotonic() - self._keep_s
         return [session_id for session_id, kept in self._kept.items() if kept.since <= latest]
 
@@ -438,7 +437,7 @@ class _Kept:
 
     lease: Lease
     since: float
-    """Monotonic time of its last use."""
+    """Monotonic time when its request ended."""
 
 
 def _ignore(_: Interruption) -> None:

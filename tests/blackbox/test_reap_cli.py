@@ -1,8 +1,10 @@
 """`tusd-py reap` and `tusd-py jobs` as an operator runs them, and the reaper inside the server."""
 
 import json
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +57,14 @@ class Shop:
         assert self.tus.patch(url, 0, bytes(6 * MIB)).status == 204
         assert self.bucket.multiparts() and self.tails()
         poll(lambda: self.tus.head(url).status == 410)
+        poll(lambda: not self.leases())
         return url
+
+    def leases(self) -> int:
+        """How many uploads a process may write now."""
+        with closing(sqlite3.connect(self.server.data_dir / "tusd.sqlite3")) as state:
+            query = "SELECT count(*) FROM upload_sessions WHERE lease_holder IS NOT NULL"
+            return int(state.execute(query).fetchone()[0])
 
 
 def open_shop(engine: Engine, folder: Path, **settings: str) -> Iterator[Shop]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.harness import Node, node
 from tests.support.memory_store import MemoryStore
-from tusd_storage.errors import LeaseLost
+from tusd_storage.errors import TailMissing
 from tusd_storage.partplan import MIB
 from tusd_storage.sql import SqlStore, migrate
 from tusd_storage.tail import tail_path
@@ -50,15 +50,17 @@ async def test_one_lease_serves_a_whole_upload(here: Node, chunk: int) -> None:
     assert row.lease_holder is None
 
 
-async def test_a_tail_that_somebody_changed_is_looked_at_by_the_next_try(
-    here: Node, tmp_path: Path
-) -> None:
+async def test_a_tail_that_somebody_changed_is_looked_at_again(here: Node, tmp_path: Path) -> None:
     data = os.urandom(3000)
     upload = await here.create(len(data))
     await here.patch(upload, 0, data[:1000])
     path = tail_path(upload.id, root=tmp_path / "tails")
     path.write_bytes(path.read_bytes() + b"residue")
-    with pytest.raises(LeaseLost):
-        await here.patch(upload, 1000, data[1000:2000])
-    await here.patch(upload, 1000, data[1000:])
+    done = await here.patch(upload, 1000, data[1000:2000])
+    assert (done.offset, done.lease_epoch) == (2000, 2)
+    path.unlink()
+    with pytest.raises(TailMissing):
+        await here.patch(upload, 2000, data[2000:])
+    path.write_bytes(data[:2000])
+    await here.patch(upload, 2000, data[2000:])
     assert await here.content(upload) == data

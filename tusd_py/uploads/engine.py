@@ -38,7 +38,13 @@ from tusd_py.uploads.ledger import Ledger
 from tusd_py.uploads.memory import MemoryBudget
 from tusd_py.uploads.watch import Watch
 from tusd_storage import lifecycle
-from tusd_storage.errors import NoSuchUpload, SessionUnknown, TailMissing, Unavailable
+from tusd_storage.errors import (
+    NoSuchUpload,
+    SessionUnknown,
+    StaleLease,
+    TailMissing,
+    Unavailable,
+)
 from tusd_storage.frozen import changed
 from tusd_storage.leases import Interruption, Lease, LeaseManager
 from tusd_storage.ports import ObjectStore, SessionStore, TailStore
@@ -365,8 +371,10 @@ class UploadEngine:
         self._refuse_when_closing()
         writer = _Writer()
         try:
-            async with self._leases.hold(session_id, interrupt=writer.interrupt) as lease:
-                session = await self._patch(writer, lease, request, reader)
+            try:
+                session = await self._patch_held(session_id, writer, request, reader)
+            except StaleLease:  # nothing was done, and the lease that stayed is given back
+                session = await self._patch_held(session_id, writer, request, reader)
         except SessionUnknown as error:
             raise UploadNotFound("there is no such upload") from error
         if writer.wrote or request.body.is_empty:
@@ -374,6 +382,12 @@ class UploadEngine:
         if await self._watch.read(reader):  # nobody has read it: the upload was complete before
             raise SizeExceeded("the upload has all its bytes already")
         return session
+
+    async def _patch_held(
+        self, session_id: str, writer: "_Writer", request: PatchRequest, reader: BodyReader
+    ) -> UploadSession:
+        async with self._leases.hold(session_id, interrupt=writer.interrupt) as lease:
+            return await self._patch(writer, lease, request, reader)
 
     async def _patch(
         self, writer: "_Writer", lease: Lease, request: PatchRequest, reader: BodyReader

@@ -102,12 +102,12 @@ class TailStore(Protocol):
         and the file is made when the first bytes come. `steal`: the previous holder did not
         release its lease; the bytes move to a new file so that its handle points nowhere.
         `untouched`: the lease has stayed with this process since it closed the tail, or since the
-        upload is there. Anything else than what it left is the work of somebody who has the lease
-        now, whatever our clock says: it raises LeaseLost and changes nothing.
+        upload is there. Anything else than what it left may be the work of somebody who has the
+        lease now, whatever our clock says: it raises StaleLease and changes nothing.
         `fence` raises LeaseLost when the lease has run out; it is called, perhaps in a thread,
         right before anything on disk is changed.
 
-        Raises: TailMissing, DiskFull, LeaseLost.
+        Raises: TailMissing, DiskFull, StaleLease.
         """
         ...
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tusd_storage.errors import LeaseLost, TailMissing
+from tusd_storage.errors import StaleLease, TailMissing
 from tusd_storage.ports import TailFile
 from tusd_storage.records import FileRange
 from tusd_storage.tail.files import crc32_of, disk_errors, sync_folder, write_segments
@@ -66,7 +66,7 @@ class NodeTails:
         fence: Callable[[], None],
         untouched: bool = False,
     ) -> NodeTail:
-        """See `ports.TailStore`. Raises: TailMissing, DiskFull, LeaseLost."""
+        """See `ports.TailStore`. Raises: TailMissing, DiskFull, StaleLease."""
         fd = residue = None
         left = self._open.pop(session_id, None)
         ours = False
@@ -78,7 +78,7 @@ class NodeTails:
         if fresh:
             residue = found_at(self._path(session_id))
         if untouched and (residue is not None if fresh else not ours):
-            raise LeaseLost(session_id)
+            raise StaleLease(session_id)
         if not fresh and fd is None:
             path = self._path(session_id)
             fd = await self._opened(self._guard, session_id, path, size, crc32, steal, fence)
