@@ -94,8 +94,10 @@ def finish(client: TusClient, url: str, offset: int) -> None:
 
 def test_every_patch_comes_home(cluster: Cluster, balancer: Balancer) -> None:
     client = TusClient(balancer.uploads_url)
-    homes = set()
-    for number in range(6):
+    homes: set[str] = set()
+    for number in range(40):  # a balancer may choose by chance, and find a node well only later
+        if number >= 6 and len(homes) == 2:
+            break
         data = DATA[number : number + 6 * MIB]
         url = client.upload(data, chunk=1 * MIB)  # asserts a 204 for each
         homes.add(home_of(url))
