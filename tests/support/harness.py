@@ -140,7 +140,7 @@ class Node:
         ttl: timedelta = timedelta(seconds=15),
         now: Callable[[], datetime] = utc_now,
         fsync: bool = False,
-        keep_s: float = 2.0,
+        keep_s: float = 0.0,
         **config: object,
     ) -> None:
         self.sessions = sessions

@@ -67,6 +67,7 @@ SPECIAL = {
         "id", holder="node/secret", epoch=1, until=datetime.now(UTC)
     ),
     storage.LeaseLost: lambda: storage.LeaseLost("id"),
+    storage.StaleLease: lambda: storage.StaleLease("id"),
     storage.CreationRepeated: lambda: storage.CreationRepeated(a_session()),
     storage.SessionUnknown: lambda: storage.SessionUnknown("secret"),
     storage.InvalidTransition: lambda: storage.InvalidTransition("s", source="a", target="b"),
@@ -131,6 +132,7 @@ def test_storage_says_nothing_of_what_is_behind(kind: type[Exception]) -> None:
             storage.CreationRepeated,
             storage.LeaseHeld,
             storage.LeaseLost,
+            storage.StaleLease,
             storage.InvalidTransition,
         }
 

@@ -101,6 +101,7 @@ TABLE: dict[type[Exception], Failure] = {
     # The upload's writer
     storage.LeaseHeld: Failure(423, "upload_locked", retry=True),
     storage.LeaseLost: Failure(423, "upload_locked", retry=True),
+    storage.StaleLease: Failure(423, "upload_locked", retry=True),
     storage.TailMissing: Failure(503, "tus_tail_missing", _AGAIN, retry=True),
     storage.CreationRepeated: Failure(409, "creation_repeated", retry=True),
     storage.TooManySessions: Failure(429, "owner_uploads_reached", _OWNED, retry=True),
