@@ -188,6 +188,8 @@ class LeaseManager:
         self._keep_s = 0.0
         with suppress(StorageError):
             await self._release_kept(self._kept)
+            if self._forgotten:
+                await self._store.release_many(self._forgotten)
 
     async def _take(
         self, session_id: str, interrupt: Callable[[Interruption], None], patience_s: float
@@ -213,7 +215,10 @@ class LeaseManager:
     ) -> Lease | None:
         """The lease that stayed here, under the same epoch: what was begun under it has ended."""
         kept = self._kept.pop(session_id, None)
-        if kept is None or not self._lasts(kept.lease):
+        if kept is None:
+            return None
+        if not self._lasts(kept.lease):
+            self._forgotten[session_id] = kept.lease.epoch
             return None
         session = kept.lease.session
         if session.lease_stolen:  # its tail was moved by the request before this one
@@ -250,6 +255,8 @@ class LeaseManager:
             try:
                 return await self._acquire(session_id, interrupt)
             except LeaseHeld as held:
+                if (kept := self._take_kept(session_id, interrupt)) is not None:
+                    return kept  # a sibling had it when we asked, and is done
                 if self._is_abandoned(held):
                     return await self._acquire(session_id, interrupt, over=held.holder)
                 if not disturb:
@@ -305,6 +312,7 @@ class LeaseManager:
         started: float | None = None,
     ) -> Lease:
         lease = self._leased(session, interrupt, started)
+        self._kept.pop(session.id, None)  # of an earlier epoch
         self._held[session.id] = lease
         return lease
 
@@ -315,9 +323,12 @@ class LeaseManager:
         started: float | None = None,
     ) -> Lease:
         lease = Lease(session, interrupt, keeps=self.keeps)
-        begun = time.monotonic() if started is None else started
+        until, now = session.lease_until or self.until(), self._now()
+        # A row may have waited for its transaction with our lease in it.
+        waited = max(timedelta(), self._ttl - (until - now)).total_seconds()
+        begun = time.monotonic() - waited if started is None else started
         lease.alive_until = begun + self._ttl.total_seconds() * _MARGIN
-        lease.ends = self._now() + self._ttl * _MARGIN
+        lease.ends = until - self._ttl * (1 - _MARGIN)
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep(), name="lease-keeper")
         return lease
@@ -381,6 +392,8 @@ class LeaseManager:
     async def _give_back_forgotten(self, session_id: str) -> None:
         """A lease that we took without learning of it: it would be renewed with the others."""
         row = await self._store.get(session_id)
+        if session_id in self._held or session_id in self._kept or session_id in self._acquiring:
+            return
         if row is not None and row.lease_holder == self.holder:
             await self._store.release(session_id, row.lease_epoch)
 
@@ -396,7 +409,7 @@ class LeaseManager:
             return
         try:
             await self._store.release_many(leases)
-        except Unavailable:
+        except BaseException:  # also when the keeper is ended in between
             self._forgotten |= leases
             raise
 
@@ -422,6 +435,7 @@ class LeaseManager:
         kept = self._kept.get(lease.session.id)
         if kept is not None and kept.lease is lease:
             del self._kept[lease.session.id]
+            self._forgotten[lease.session.id] = lease.epoch  # it would be renewed with the others
         lease.interrupt(Interruption.LOST)
 
     def _notice_lost(self) -> None:

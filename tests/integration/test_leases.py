@@ -437,6 +437,47 @@ async def test_no_request_gets_ahead_of_a_newer_one_by_what_stayed(
         await asyncio.gather(first.task, newest.task)
 
 
+async def test_what_stayed_goes_to_the_sibling_that_has_asked_for_it(
+    make: Make, store: SqlStore, upload: UploadSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asked the row while the first request still had it; there is one lease, not two."""
+    manager = make("a", "1", keep_s=60)
+    acquire, answered, go_on = store.acquire, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: object, **options: object) -> UploadSession:
+        try:
+            return await acquire(*args, **options)  # type: ignore[arg-type]
+        except LeaseHeld:
+            answered.set()
+            await go_on.wait()
+            raise
+
+    # The first has the row already, but not yet its answer.
+    now = utc_now()
+    row = await store.acquire(upload.id, holder=manager.holder, now=now, until=manager.until())
+    monkeypatch.setattr(store, "acquire", slow)
+    second = asyncio.create_task(used(manager, upload))
+    await answered.wait()
+    manager.keep(row)
+    go_on.set()
+    async with asyncio.timeout(5):
+        assert await second == row.lease_epoch
+    assert manager.held == 0
+    assert manager.known(upload.id) == await store.get(upload.id)
+
+
+async def test_what_stayed_and_ran_out_is_given_back(
+    make: Make, store: SqlStore, upload: UploadSession
+) -> None:
+    """Its renewal failed; with the next one of the others it would be the process's for ever."""
+    manager = make("a", "1", timedelta(seconds=1), keep_s=60)
+    await used(manager, upload)
+    manager._kept[upload.id].lease.alive_until = 0.0
+    async with asyncio.timeout(10):
+        while await holder(store, upload) is not None:
+            await asyncio.sleep(0.05)
+
+
 async def test_a_new_upload_may_keep_its_lease(make: Make, store: SqlStore) -> None:
     manager = make("a", "1", keep_s=60)
     config = UploadConfig(bucket="b", node="a")

@@ -237,6 +237,27 @@ async def test_a_tail_stays_open_for_the_next_request(tails: NodeTails, tmp_path
     assert open_files(tmp_path) == 0
 
 
+async def test_a_deleted_tail_is_not_kept_open(tails: NodeTails, tmp_path: Path) -> None:
+    await written(tails, b"hello")
+    tail = await opened(tails, b"hello")
+    await tails.delete(ID)
+    await tail.aclose()
+    assert open_files(tmp_path) == 0
+
+
+async def test_a_lost_lease_leaves_no_file_open(tmp_path: Path) -> None:
+    tails = NodeTails(tmp_path)
+    await written(tails, b"hello")
+    crc32 = zlib.crc32(b"hello")
+    with pytest.raises(LeaseLost):
+        await tails.open(ID, size=5, crc32=crc32, fresh=False, steal=False, fence=lost)
+    first, second = await opened(tails, b"hello"), await opened(tails, b"hello")
+    await first.aclose()
+    await second.aclose()
+    await tails.aclose()
+    assert open_files(tmp_path) == 0
+
+
 async def test_an_open_tail_that_lost_its_name_is_missing(tails: NodeTails, tmp_path: Path) -> None:
     """Bytes written to a file without a name would be acknowledged and gone."""
     await written(tails, b"hello")

@@ -8,6 +8,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock, Thread, current_thread
 from time import monotonic
@@ -73,7 +74,9 @@ class Call(Generic[T]):
             return await asyncio.shield(self.future)
         except asyncio.CancelledError:
             self.future.add_done_callback(_forget)
-            await asyncio.wait([self.future])
+            while not self.future.done():  # whoever is cancelled once may be so again
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([self.future])
             raise
 
     @property

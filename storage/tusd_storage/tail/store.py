@@ -68,10 +68,12 @@ class NodeTails:
     ) -> NodeTail:
         """See `ports.TailStore`. Raises: TailMissing, DiskFull, StaleLease."""
         fd = residue = None
+        known = not fresh and not steal and session_id in self._trusted
+        if known:
+            fence()
         left = self._open.pop(session_id, None)
         ours = False
-        if not fresh and not steal and session_id in self._trusted:
-            fence()
+        if known:
             fd, ours = self._reopened(session_id, left and left[0], size, crc32)
         elif left is not None:
             os.close(left[0])
@@ -104,6 +106,9 @@ class NodeTails:
     def _leave(self, session_id: str, fd: int, identity: Identity, crc32: int) -> None:
         """Keeps the file open for a while: the next request mostly comes at once."""
         self._remember(session_id, identity, crc32)
+        before = self._open.pop(session_id, None)
+        if before is not None:
+            os.close(before[0])
         self._open[session_id] = (fd, time.monotonic())
         if len(self._open) > _MOST_OPEN:
             _, (oldest, _) = self._open.popitem(last=False)
@@ -259,7 +264,9 @@ class NodeTails:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             future.add_done_callback(abandon)
-            await asyncio.wait([future])
+            while not future.done():  # whoever is cancelled once may be so again
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
             raise
 
 

@@ -91,8 +91,9 @@ class NodeTail:
         fd, self._fd = self._fd, None
         if fd is None:
             return
-        identity = self._identity or identity_of(os.fstat(fd))
-        if identity[-1] == self._size:
+        stat = os.fstat(fd)
+        identity = self._identity or identity_of(stat)
+        if stat.st_nlink and identity[-1] == self._size:
             self._leave(self._session_id, fd, identity, self._crc32)
         else:
             os.close(fd)
