@@ -1,15 +1,17 @@
 """Requests of one upload that follow at once share a lease, and none waits for itself."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.harness import Node, node
 from tests.support.memory_store import MemoryStore
 from tusd_storage.errors import TailMissing
+from tusd_storage.leases import manager
 from tusd_storage.partplan import MIB
 from tusd_storage.sql import SqlStore, migrate
 from tusd_storage.tail import tail_path
@@ -64,3 +66,68 @@ async def test_a_tail_that_somebody_changed_is_looked_at_again(here: Node, tmp_p
     path.write_bytes(data[:2000])
     await here.patch(upload, 2000, data[2000:])
     assert await here.content(upload) == data
+
+
+class Recorder:
+    """Notes the statements of a store, without those of the task that keeps leases."""
+
+    def __init__(self, store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.statements: list[str] = []
+        for name in ("read", "write"):
+            monkeypatch.setattr(store._executor, name, self._noting(store._executor, name))
+        monkeypatch.setattr(manager, "POLL_S", 3600)
+
+    def _noting(self, executor: Any, name: str) -> Callable[..., Any]:
+        given = getattr(executor, name)
+
+        async def call(work: Callable[[Any], Any], **options: Any) -> Any:
+            return await given(lambda connection: work(_Noted(connection, self)), **options)
+
+        return call
+
+    def taken(self) -> list[str]:
+        """The kinds of statements since the last time."""
+        kinds = [sql.split(maxsplit=1)[0].lower() for sql in self.statements]
+        self.statements.clear()
+        return kinds
+
+
+class _Noted:
+    def __init__(self, connection: Any, recorder: Recorder) -> None:
+        self._connection = connection
+        self._recorder = recorder
+
+    def execute(self, sql: str, *params: Any) -> Any:
+        self._recorder.statements.append(sql)
+        return self._connection.execute(sql, *params)
+
+
+async def test_while_a_lease_stays_a_patch_is_one_statement_and_a_head_none(
+    here: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(here.sessions, monkeypatch)  # type: ignore[arg-type]
+    upload = await here.create(3000)
+    assert set(recorder.taken()) == {"insert"}
+    for offset in (0, 1000):
+        await here.patch(upload, offset, bytes(1000))
+        assert recorder.taken() == ["update"]
+        assert await here.offset(upload) == offset + 1000
+        assert recorder.taken() == []
+    await here.patch(upload, 2000, bytes(1000))
+    assert "update" in recorder.taken()
+    assert await here.offset(upload) == 3000
+    assert recorder.taken() == ["select"]
+
+
+async def test_a_lease_that_did_not_stay_is_taken_and_given_back(
+    here: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other way round: what the statements above would be without it."""
+    monkeypatch.setattr(type(here.leases), "keeps", property(lambda _: False))
+    recorder = Recorder(here.sessions, monkeypatch)  # type: ignore[arg-type]
+    upload = await here.create(3000)
+    recorder.taken()
+    await here.patch(upload, 0, bytes(1000))
+    assert recorder.taken() == ["update", "update"]  # the second one also gives the lease back
+    assert await here.offset(upload) == 1000
+    assert recorder.taken() == ["select"]

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,10 +11,9 @@ from tests.support.harness import create_request
 from tusd_py.clock import utc_now
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.creation import new_upload
-from tusd_storage import leases
 from tusd_storage.errors import LeaseHeld, LeaseLost, SessionUnknown, StateUnavailable
-from tusd_storage.leases import Interruption, LeaseManager
-from tusd_storage.records import UploadSession
+from tusd_storage.leases import Interruption, LeaseManager, kept
+from tusd_storage.records import Asset, UploadSession
 from tusd_storage.sql import SqlStore
 
 TTL = timedelta(seconds=15)
@@ -472,29 +470,68 @@ async def test_what_stayed_and_ran_out_is_given_back(
     """Its renewal failed; with the next one of the others it would be the process's for ever."""
     manager = make("a", "1", timedelta(seconds=1), keep_s=60)
     await used(manager, upload)
-    manager._kept[upload.id].lease.alive_until = 0.0
+    manager._kept.leases()[upload.id].alive_until = 0.0
     async with asyncio.timeout(10):
         while await holder(store, upload) is not None:
             await asyncio.sleep(0.05)
 
 
+def new_row() -> tuple[UploadSession, Asset | None]:
+    config = UploadConfig(bucket="b", node="a")
+    return new_upload(create_request(9), config, owner=None, length=9, now=utc_now())
+
+
 async def test_a_new_upload_may_keep_its_lease(make: Make, store: SqlStore) -> None:
     manager = make("a", "1", keep_s=60)
-    config = UploadConfig(bucket="b", node="a")
-    session, asset = new_upload(create_request(9), config, owner=None, length=9, now=utc_now())
-    session = replace(
-        session, lease_holder=manager.holder, lease_epoch=1, lease_until=manager.until()
-    )
-    await store.create(session, asset)
+    session = await manager.create(*new_row())
     manager.keep(session)
     assert manager.known(session.id) == await store.get(session.id)
     assert await used(manager, session) == 1
 
 
+async def test_a_creation_without_an_answer_leaves_no_lease(
+    make: Make, store: SqlStore, upload: UploadSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be renewed with the others for as long as the process has any."""
+    manager = make("a", "1", timedelta(seconds=1), keep_s=60)
+    await used(manager, upload)
+    create = store.create
+
+    async def unanswered(*args: object) -> None:
+        await create(*args)  # type: ignore[arg-type]
+        raise StateUnavailable("the connection is gone")
+
+    monkeypatch.setattr(store, "create", unanswered)
+    session, asset = new_row()
+    with pytest.raises(StateUnavailable):
+        await manager.create(session, asset)
+    assert await holder(store, session) == "a/1"
+    async with asyncio.timeout(10):
+        while await holder(store, session) is not None:
+            await asyncio.sleep(0.05)
+    assert await holder(store, upload) == "a/1"
+
+
+async def test_a_creation_that_waits_for_its_answer_keeps_its_lease(
+    make: Make, store: SqlStore, upload: UploadSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = make("a", "1", timedelta(seconds=1), keep_s=60)
+    await used(manager, upload)
+    create = store.create
+
+    async def slow(*args: object) -> None:
+        await create(*args)  # type: ignore[arg-type]
+        await asyncio.sleep(1.5)
+
+    monkeypatch.setattr(store, "create", slow)
+    session = await manager.create(*new_row())
+    assert await holder(store, session) == "a/1"
+
+
 async def test_only_so_many_leases_stay(
     make: Make, store: SqlStore, upload: UploadSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "MOST_KEPT", 0)
+    monkeypatch.setattr(kept, "MOST_KEPT", 0)
     manager = make("a", "1", keep_s=60)
     await used(manager, upload)
     assert await holder(store, upload) is None

@@ -154,6 +154,40 @@ async def test_replacing_drops_what_was_there(tails: NodeTails, tmp_path: Path) 
     tail = await opened(tails, b"a part's bytes")
     await tail.replace([b"rest"], crc32=zlib.crc32(b"rest")).ahead()
     assert tail.range().size == 4
+    await tail.append([b", and"], crc32=zlib.crc32(b"rest, and")).ahead()
+    await tail.aclose()
+    again = await opened(tails, b"rest, and")
+    held = again.range()
+    assert os.pread(held.fd, held.size, held.offset) == b"rest, and"
+    await again.aclose()
+    after_a_restart = NodeTails(tmp_path)
+    await (await opened(after_a_restart, b"rest, and")).aclose()
+    await after_a_restart.aclose()
+    assert tail_path(ID, root=tmp_path).read_bytes() == b"rest, and"
+
+
+async def test_what_was_dropped_does_not_come_back(tails: NodeTails, tmp_path: Path) -> None:
+    """It may stay behind the new bytes, in a file that is longer than its tail."""
+    await written(tails, b"hello")
+    tail = await opened(tails, b"hello")
+    await tail.replace([b"jel"], crc32=zlib.crc32(b"jel")).ahead()
+    await tail.aclose()
+    for missing in (b"hello", b"hel"):
+        with pytest.raises(TailMissing, match="damaged"):
+            await opened(tails, missing)
+    await (await opened(tails, b"jel")).aclose()
+
+
+async def test_a_replacement_that_fails_leaves_an_empty_file(
+    tails: NodeTails, tmp_path: Path
+) -> None:
+    await written(tails, b"hello")
+    tail = await opened(tails, b"hello")
+    nowhere = FileRange(fd=tail.range().fd, offset=100, size=10)  # cannot be read whole
+    with pytest.raises(DiskFull):
+        await tail.replace([b"jel", nowhere], crc32=0).ahead()
+    assert tail.range().size == 0
+    await tail.append([b"rest"], crc32=zlib.crc32(b"rest")).ahead()
     await tail.aclose()
     assert tail_path(ID, root=tmp_path).read_bytes() == b"rest"
 

@@ -45,7 +45,6 @@ from tusd_storage.errors import (
     TailMissing,
     Unavailable,
 )
-from tusd_storage.frozen import changed
 from tusd_storage.leases import Interruption, Lease, LeaseManager
 from tusd_storage.ports import ObjectStore, SessionStore, TailStore
 from tusd_storage.records import Asset, Body, Kind, Protocol, SessionState, UploadSession
@@ -186,21 +185,15 @@ class UploadEngine:
         self._refuse_when_closing()
         if not request.body.is_empty:
             reader = Begun(await self._watch.read(reader), reader)
-        session = self._with_lease(session)
-        await self._sessions.create(session, asset)
-        if self._may_differ(session):
-            session = await self.find(session.id)
-        if created is not None:
-            created(session)
-        return await self._fill(session, request, reader)
+        session = await self._leases.create(session, asset)
+        return await self._fill(session, request, reader, created)
 
     async def _create_empty(self, session: UploadSession, asset: Asset | None) -> UploadSession:
         """Nobody has sent a byte yet; who will, mostly does so at once."""
         if not self._leases.keeps or self._may_differ(session):
             await self._sessions.create(session, asset)
             return session
-        session = self._with_lease(session)
-        await self._sessions.create(session, asset)
+        session = await self._leases.create(session, asset)
         self._leases.keep(session)
         return session
 
@@ -226,20 +219,19 @@ class UploadEngine:
             return None
         return self._find_destination(str(profile))
 
-    def _with_lease(self, session: UploadSession) -> UploadSession:
-        """A row that is born with our lease in it saves the transaction that would take it."""
-        return changed(
-            session,
-            lease_holder=self._leases.holder,
-            lease_epoch=1,
-            lease_until=self._leases.until(),
-        )
-
     async def _fill(
-        self, session: UploadSession, request: CreateRequest, reader: BodyReader
+        self,
+        session: UploadSession,
+        request: CreateRequest,
+        reader: BodyReader,
+        created: Callable[[UploadSession], object] | None,
     ) -> UploadSession:
         writer = _Writer()
         async with self._leases.adopt(session, interrupt=writer.interrupt) as lease:
+            if self._may_differ(session):
+                lease.session = session = await self.find(session.id)
+            if created is not None:
+                created(session)
             ledger = self._ledger(lease, request.length)
             if request.length == 0 and request.body.is_empty:
                 return await self._finisher.finish(ledger)
@@ -294,8 +286,7 @@ class UploadEngine:
         if not concatenation.finished(partials):
             await self._sessions.create(session, asset)
             return session
-        session = self._with_lease(session)
-        await self._sessions.create(session, asset)
+        session = await self._leases.create(session, asset)
         async with self._leases.adopt(session, interrupt=_ignore) as lease:
             return await self._concatenator.assemble(self._ledger(lease, length))
 

@@ -55,7 +55,7 @@ class Tail(Protocol):
 
     def replace(self, segments: Sequence[Segment], *, crc32: int) -> Writing:
         """As `append`, after dropping the committed bytes; fails with an empty file. Only when the
-        part that contains the dropped bytes is in the ledger.
+        part that contains the dropped bytes is in the ledger. The file need not get shorter.
         """
         ...
 

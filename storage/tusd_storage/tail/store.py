@@ -21,7 +21,7 @@ from tusd_storage.ports import TailFile
 from tusd_storage.records import FileRange
 from tusd_storage.tail.files import crc32_of, disk_errors, sync_folder, write_segments
 from tusd_storage.tail.paths import session_id_of, tail_folder, tail_path
-from tusd_storage.tail.tail import Identity, NodeSpool, NodeTail, found_at, identity_of
+from tusd_storage.tail.tail import Content, NodeSpool, NodeTail, found_at, identity_of
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class NodeTails:
         self._root = root
         self._fsync = fsync
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tail")
-        self._trusted: OrderedDict[str, tuple[Identity, int]] = OrderedDict()
+        self._trusted: OrderedDict[str, Content] = OrderedDict()
         self._open: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         folder = tail_folder(root)
@@ -97,15 +97,12 @@ class NodeTails:
             leave=self._leave,
         )
 
-    def _remember(self, session_id: str, identity: Identity, crc32: int) -> None:
-        self._trusted[session_id] = (identity, crc32)
+    def _leave(self, session_id: str, fd: int, content: Content) -> None:
+        """Keeps the file open for a while: the next request mostly comes at once."""
+        self._trusted[session_id] = content
         self._trusted.move_to_end(session_id)
         if len(self._trusted) > _REMEMBERED:
             self._trusted.popitem(last=False)
-
-    def _leave(self, session_id: str, fd: int, identity: Identity, crc32: int) -> None:
-        """Keeps the file open for a while: the next request mostly comes at once."""
-        self._remember(session_id, identity, crc32)
         before = self._open.pop(session_id, None)
         if before is not None:
             os.close(before[0])
@@ -142,9 +139,9 @@ class NodeTails:
             except OSError:
                 return None, False
         stat = os.fstat(fd)
-        identity, left_crc32 = self._trusted[session_id]
+        identity, *committed = self._trusted[session_id]
         ours = stat.st_nlink > 0 and identity == identity_of(stat)
-        if ours and stat.st_size == size and left_crc32 == crc32:
+        if ours and committed == [size, crc32]:
             return fd, True
         os.close(fd)
         return None, ours
@@ -176,7 +173,7 @@ class NodeTails:
 
     def _prove(self, session_id: str, fd: int, size: int, crc32: int) -> None:
         stat = os.fstat(fd)
-        if stat.st_size == size and self._trusted.get(session_id) == (identity_of(stat), crc32):
+        if self._trusted.get(session_id) == (identity_of(stat), size, crc32):
             return
         if stat.st_size < size:
             raise TailMissing(session_id, "short")

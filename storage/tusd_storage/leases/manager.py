@@ -1,24 +1,24 @@
-"""One writer for an upload: the newest request wins (DESIGN: leases).
+"""How a process takes leases, keeps them alive, and gives them back.
 
-Owns the table of leases this process holds and one task that keeps them alive. The row is the
-truth; this module only saves the way to it for requests of the same process: a lease may stay for a
-short time after the request that took it, for the next one of the same upload. Knows no tus.
+Owns the table of those that its requests hold, and one task that renews all of them and answers
+whoever else wants an upload.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 import structlog
 
-from tusd_storage.errors import LeaseHeld, LeaseLost, StorageError, Unavailable
+from tusd_storage.errors import LeaseHeld, StorageError, Unavailable
+from tusd_storage.frozen import changed
+from tusd_storage.leases.kept import KeptLeases
+from tusd_storage.leases.lease import Interruption, Lease
 from tusd_storage.ports import SessionStore
-from tusd_storage.records import UploadSession
+from tusd_storage.records import Asset, UploadSession
 
 log = structlog.get_logger(__name__)
 
@@ -28,69 +28,8 @@ POLL_S = 0.3
 PATIENCE_S = 10.0
 """How long a request waits for the holder to let go before it is told to come back."""
 
-MOST_KEPT = 4096
-"""Leases that stay at once without a request."""
-
 _MARGIN = 0.8
 """Share of the lease's time after which a holder that could not renew stops writing."""
-
-
-class Interruption(StrEnum):
-    """Why a writer is asked to stop."""
-
-    WANTED = "wanted"
-    LOST = "lost"
-    SHUTDOWN = "shutdown"
-
-
-class Lease:
-    """The right to write one upload, until released or lost."""
-
-    def __init__(
-        self,
-        session: UploadSession,
-        interrupt: Callable[[Interruption], None],
-        *,
-        keeps: bool = False,
-    ) -> None:
-        self.session = session
-        self.epoch = session.lease_epoch
-        self.released = asyncio.Event()
-        self.alive_until = 0.0
-        """Monotonic time after which nothing may be written any more."""
-        self.ends: datetime | None = None
-        """The same by the clock on the wall, which may jump; for leases that stay."""
-        self.given_back = False
-        """Set by whoever released the lease inside a transaction of its own."""
-        self.stays = False
-        self.stayed = False
-        """Whether it was here before: its row is known from then, and was not read again."""
-        self._keeps = keeps
-        self._interrupt: Callable[[Interruption], None] | None = interrupt
-
-    @property
-    def may_stay(self) -> bool:
-        """Whether it may stay after its request: not where somebody waits for it."""
-        return self._keeps and self._interrupt is not None
-
-    def stay(self, session: UploadSession) -> None:
-        """Has the lease stay with this process after the request, if it may.
-
-        Only when every commit was answered: `session` is the row as the last one left it.
-        """
-        self.session = session
-        self.stays = True
-
-    def interrupt(self, why: Interruption) -> None:
-        """Asks the writer to stop; only the first call counts."""
-        ask, self._interrupt = self._interrupt, None
-        if ask is not None:
-            ask(why)
-
-    def fence(self) -> None:
-        """Raises LeaseLost when the lease may have run out. Safe to call from a thread."""
-        if time.monotonic() >= self.alive_until:
-            raise LeaseLost(self.session.id)
 
 
 class LeaseManager:
@@ -114,9 +53,8 @@ class LeaseManager:
         self._ttl = ttl
         self._now = now
         self._is_dead = is_dead
-        self._keep_s = keep_s
         self._held: dict[str, Lease] = {}
-        self._kept: dict[str, _Kept] = {}
+        self._kept = KeptLeases(keep_s, now)
         self._acquiring: Counter[str] = Counter()
         self._forgotten: dict[str, int] = {}
         self._newest: dict[str, object] = {}
@@ -130,14 +68,11 @@ class LeaseManager:
     @property
     def keeps(self) -> bool:
         """Whether a lease may stay after its request."""
-        return bool(self._keep_s) and len(self._kept) < MOST_KEPT
+        return self._kept.has_room
 
     def known(self, session_id: str) -> UploadSession | None:
         """The row of an upload whose lease stays with this process: nobody else can change it."""
-        kept = self._kept.get(session_id)
-        if kept is None or not self._lasts(kept.lease):
-            return None
-        return kept.lease.session
+        return self._kept.row(session_id)
 
     @asynccontextmanager
     async def hold(
@@ -160,11 +95,23 @@ class LeaseManager:
         finally:
             await self._let_go(lease)
 
+    async def create(self, session: UploadSession, asset: Asset | None) -> UploadSession:
+        """Inserts a row with our lease in it, for `adopt` or `keep`: that saves taking it.
+
+        Raises: what `SessionStore.create` raises.
+        """
+        session = changed(
+            session, lease_holder=self.holder, lease_epoch=1, lease_until=self.until()
+        )
+        with self._on_its_way(session.id):
+            await self._store.create(session, asset)
+        return session
+
     @asynccontextmanager
     async def adopt(
         self, session: UploadSession, *, interrupt: Callable[[Interruption], None]
     ) -> AsyncIterator[Lease]:
-        """As `hold`, for a row this process has just inserted with its own lease in it."""
+        """As `hold`, for a row that `create` has just inserted."""
         lease = self._register(session, interrupt)
         try:
             yield lease
@@ -173,7 +120,7 @@ class LeaseManager:
 
     def keep(self, session: UploadSession) -> None:
         """As `adopt`, for a row nobody writes to yet: its lease stays for who does."""
-        self._store_away(self._leased(session, _ignore))
+        self._kept.put(self._leased(session, _ignore))
 
     def until(self) -> datetime:
         """When a lease taken now runs out."""
@@ -185,9 +132,9 @@ class LeaseManager:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
             self._keeper = None
-        self._keep_s = 0.0
+        self._kept.close()
         with suppress(StorageError):
-            await self._release_kept(self._kept)
+            await self._release_kept(self._kept.leases())
             if self._forgotten:
                 await self._store.release_many(self._forgotten)
 
@@ -213,26 +160,15 @@ class LeaseManager:
     def _take_kept(
         self, session_id: str, interrupt: Callable[[Interruption], None]
     ) -> Lease | None:
-        """The lease that stayed here, under the same epoch: what was begun under it has ended."""
-        kept = self._kept.pop(session_id, None)
+        """The lease that stayed here, under the same epoch."""
+        kept = self._kept.pop(session_id)
         if kept is None:
             return None
-        if not self._lasts(kept.lease):
-            self._forgotten[session_id] = kept.lease.epoch
+        if not kept.lasts(self._now()):
+            self._forgotten[session_id] = kept.epoch
             return None
-        session = kept.lease.session
-        if session.lease_stolen:  # its tail was moved by the request before this one
-            session = replace(session, lease_stolen=False)
-        lease = Lease(session, interrupt, keeps=True)
-        lease.alive_until, lease.ends = kept.lease.alive_until, kept.lease.ends
-        lease.stayed = True
-        self._held[session_id] = lease
+        lease = self._held[session_id] = kept.again(interrupt)
         return lease
-
-    def _lasts(self, lease: Lease) -> bool:
-        """Whether nobody else can have it yet; who takes it over goes by the clock on the wall."""
-        by_the_wall = lease.ends is not None and self._now() < lease.ends
-        return by_the_wall and time.monotonic() < lease.alive_until
 
     async def _wait_for_sibling(self, session_id: str, ticket: object, *, disturb: bool) -> None:
         """Waits until no other request of this process holds the upload."""
@@ -276,12 +212,18 @@ class LeaseManager:
     ) -> Lease:
         now = self._now()
         started = time.monotonic()
-        self._acquiring[session_id] += 1
-        try:
+        with self._on_its_way(session_id):
             session = await self._store.acquire(
                 session_id, holder=self.holder, now=now, until=now + self._ttl, over=over
             )
             return self._register(session, interrupt, started)
+
+    @contextmanager
+    def _on_its_way(self, session_id: str) -> Iterator[None]:
+        """Meanwhile the row may name us without our knowing it yet."""
+        self._acquiring[session_id] += 1
+        try:
+            yield
         finally:
             self._acquiring[session_id] -= 1
             if not self._acquiring[session_id]:
@@ -312,7 +254,7 @@ class LeaseManager:
         started: float | None = None,
     ) -> Lease:
         lease = self._leased(session, interrupt, started)
-        self._kept.pop(session.id, None)  # of an earlier epoch
+        self._kept.pop(session.id)  # of an earlier epoch
         self._held[session.id] = lease
         return lease
 
@@ -338,16 +280,13 @@ class LeaseManager:
             if lease.given_back:
                 pass
             elif lease.stays and lease.may_stay and self.keeps:
-                self._store_away(lease)
+                self._kept.put(lease)
             else:
                 await self._release(lease.session.id, lease.epoch)
         finally:
             if self._held.get(lease.session.id) is lease:
                 del self._held[lease.session.id]
             lease.released.set()
-
-    def _store_away(self, lease: Lease) -> None:
-        self._kept[lease.session.id] = _Kept(lease, time.monotonic())
 
     async def _release(self, session_id: str, epoch: int) -> None:
         """What cannot be given back now is tried again by the keeper, until it runs out."""
@@ -372,7 +311,7 @@ class LeaseManager:
                 for session_id in list(self._forgotten):
                     await self._release(session_id, self._forgotten.pop(session_id))
                 await self._answer()
-                await self._release_kept(self._idle())
+                await self._release_kept(self._kept.idle())
             except StorageError:
                 pass  # the next round tries again; leases that ran out are noticed below
             except Exception:  # without a keeper every lease of the process would run out
@@ -386,25 +325,27 @@ class LeaseManager:
                 lease.interrupt(Interruption.WANTED)
             elif session_id in self._kept:
                 await self._release_kept([session_id])
-            elif session_id not in self._acquiring:
-                await self._give_back_forgotten(session_id)
+            else:
+                await self._give_back_unknown(session_id)
 
-    async def _give_back_forgotten(self, session_id: str) -> None:
+    async def _give_back_unknown(self, session_id: str) -> None:
         """A lease that we took without learning of it: it would be renewed with the others."""
+        if self._knows(session_id):
+            return
         row = await self._store.get(session_id)
-        if session_id in self._held or session_id in self._kept or session_id in self._acquiring:
+        if self._knows(session_id):
             return
         if row is not None and row.lease_holder == self.holder:
             await self._store.release(session_id, row.lease_epoch)
 
-    def _idle(self) -> list[str]:
-        """What has stayed as long as it may."""
-        latest = time.monotonic() - self._keep_s
-        return [session_id for session_id, kept in self._kept.items() if kept.since <= latest]
+    def _knows(self, session_id: str) -> bool:
+        """Whether it is ours, or may become so at any time."""
+        on_its_way = session_id in self._acquiring
+        return on_its_way or session_id in self._held or session_id in self._kept
 
     async def _release_kept(self, session_ids: Iterable[str]) -> None:
         """Gives back what stayed. Raises: StateUnavailable; then the keeper tries again."""
-        leases = {one: self._kept.pop(one).lease.epoch for one in list(session_ids)}
+        leases = self._kept.pop_all(session_ids)
         if not leases:
             return
         try:
@@ -426,16 +367,18 @@ class LeaseManager:
                 lease.ends = ends
             elif not lease.given_back:
                 self._lost(lease)
+        for session_id in renewed - before.keys() - self._forgotten.keys():
+            await self._give_back_unknown(session_id)
 
     def _current(self) -> dict[str, Lease]:
         """Everything that this process has, used or not."""
-        return {one: kept.lease for one, kept in self._kept.items()} | self._held
+        return self._kept.leases() | self._held
 
     def _lost(self, lease: Lease) -> None:
-        kept = self._kept.get(lease.session.id)
-        if kept is not None and kept.lease is lease:
-            del self._kept[lease.session.id]
-            self._forgotten[lease.session.id] = lease.epoch  # it would be renewed with the others
+        session_id = lease.session.id
+        if session_id not in self._held:
+            self._kept.pop(session_id)
+            self._forgotten[session_id] = lease.epoch  # it would be renewed with the others
         lease.interrupt(Interruption.LOST)
 
     def _notice_lost(self) -> None:
@@ -443,15 +386,6 @@ class LeaseManager:
         for lease in self._current().values():
             if now >= lease.alive_until:
                 self._lost(lease)
-
-
-@dataclass(slots=True)
-class _Kept:
-    """A lease without a request."""
-
-    lease: Lease
-    since: float
-    """Monotonic time when its request ended."""
 
 
 def _ignore(_: Interruption) -> None:
