@@ -218,8 +218,8 @@ class FaultyTail:
     def append(self, segments: Sequence[Segment], *, crc32: int) -> "FaultyWriting":
         return FaultyWriting(self._faults, self._inner.append, segments, crc32)
 
-    def replace(self, segments: Sequence[Segment], *, crc32: int) -> "FaultyWriting":
-        return FaultyWriting(self._faults, self._inner.replace, segments, crc32)
+    def drop(self) -> None:
+        self._inner.drop()
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -60,14 +60,15 @@ class MemoryTail:
     def append(self, segments: Any, *, crc32: int) -> Any:
         def write() -> None:
             self.exists = True
-            self.data = b"".join(
+            self.data += b"".join(
                 segment.data if isinstance(segment, SlowSpool) else bytes(segment)
                 for segment in segments
             )
 
         return write
 
-    replace = append
+    def drop(self) -> None:
+        self.data = b""
 
 
 class MemoryLedger:

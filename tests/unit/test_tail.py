@@ -1,4 +1,4 @@
-"""The tail of a node: path, guard, append, replace, theft, and what a crash leaves."""
+"""The tail of a node: path, guard, append, drop, theft, and what a crash leaves."""
 
 import asyncio
 import os
@@ -149,13 +149,18 @@ async def test_damage_after_our_own_write_is_noticed(tails: NodeTails, tmp_path:
         await opened(tails, b"hello")
 
 
-async def test_replacing_drops_what_was_there(tails: NodeTails, tmp_path: Path) -> None:
+async def test_what_is_dropped_is_written_over(tails: NodeTails, tmp_path: Path) -> None:
+    path = tail_path(ID, root=tmp_path)
     await written(tails, b"a part's bytes")
     tail = await opened(tails, b"a part's bytes")
-    await tail.replace([b"rest"], crc32=zlib.crc32(b"rest")).ahead()
-    assert tail.range().size == 4
+    before = path.stat()
+    tail.drop()
+    assert tail.exists
+    assert tail.range().size == 0
+    await tail.append([b"rest"], crc32=zlib.crc32(b"rest")).ahead()
     await tail.append([b", and"], crc32=zlib.crc32(b"rest, and")).ahead()
     await tail.aclose()
+    assert (path.stat().st_ino, path.stat().st_size) == (before.st_ino, before.st_size)
     again = await opened(tails, b"rest, and")
     held = again.range()
     assert os.pread(held.fd, held.size, held.offset) == b"rest, and"
@@ -163,14 +168,32 @@ async def test_replacing_drops_what_was_there(tails: NodeTails, tmp_path: Path) 
     after_a_restart = NodeTails(tmp_path)
     await (await opened(after_a_restart, b"rest, and")).aclose()
     await after_a_restart.aclose()
-    assert tail_path(ID, root=tmp_path).read_bytes() == b"rest, and"
+    assert path.read_bytes() == b"rest, and"
+
+
+async def test_a_tail_that_was_only_dropped_is_known_as_empty(
+    tails: NodeTails, tmp_path: Path
+) -> None:
+    """Also for a lease that stayed; and opening it does nothing to the disk."""
+    await written(tails, b"hello")
+    tail = await opened(tails, b"hello")
+    tail.drop()
+    await tail.aclose()
+    before = tail_path(ID, root=tmp_path).stat()
+    tail = await tails.open(
+        ID, size=0, crc32=0, fresh=False, steal=False, fence=alive, untouched=True
+    )
+    assert tail.exists
+    await tail.aclose()
+    assert tail_path(ID, root=tmp_path).stat().st_ctime_ns == before.st_ctime_ns
 
 
 async def test_what_was_dropped_does_not_come_back(tails: NodeTails, tmp_path: Path) -> None:
     """It may stay behind the new bytes, in a file that is longer than its tail."""
     await written(tails, b"hello")
     tail = await opened(tails, b"hello")
-    await tail.replace([b"jel"], crc32=zlib.crc32(b"jel")).ahead()
+    tail.drop()
+    await tail.append([b"jel"], crc32=zlib.crc32(b"jel")).ahead()
     await tail.aclose()
     for missing in (b"hello", b"hel"):
         with pytest.raises(TailMissing, match="damaged"):
@@ -178,14 +201,15 @@ async def test_what_was_dropped_does_not_come_back(tails: NodeTails, tmp_path: P
     await (await opened(tails, b"jel")).aclose()
 
 
-async def test_a_replacement_that_fails_leaves_an_empty_file(
+async def test_a_write_over_what_was_dropped_that_fails_leaves_an_empty_file(
     tails: NodeTails, tmp_path: Path
 ) -> None:
     await written(tails, b"hello")
     tail = await opened(tails, b"hello")
     nowhere = FileRange(fd=tail.range().fd, offset=100, size=10)  # cannot be read whole
+    tail.drop()
     with pytest.raises(DiskFull):
-        await tail.replace([b"jel", nowhere], crc32=0).ahead()
+        await tail.append([b"jel", nowhere], crc32=0).ahead()
     assert tail.range().size == 0
     await tail.append([b"rest"], crc32=zlib.crc32(b"rest")).ahead()
     await tail.aclose()
@@ -259,6 +283,12 @@ def open_files(folder: Path) -> int:
     return sum(str(folder) in str(link.readlink()) for link in links)
 
 
+async def all_closed(folder: Path) -> None:
+    async with asyncio.timeout(10):
+        while open_files(folder):
+            await asyncio.sleep(0.02)
+
+
 async def test_a_tail_stays_open_for_the_next_request(tails: NodeTails, tmp_path: Path) -> None:
     await written(tails, b"hello")
     assert open_files(tmp_path) == 1
@@ -268,7 +298,7 @@ async def test_a_tail_stays_open_for_the_next_request(tails: NodeTails, tmp_path
     assert open_files(tmp_path) == 1
     assert tail_path(ID, root=tmp_path).read_bytes() == b"hello world"
     await tails.delete(ID)
-    assert open_files(tmp_path) == 0
+    await all_closed(tmp_path)
 
 
 async def test_a_deleted_tail_is_not_kept_open(tails: NodeTails, tmp_path: Path) -> None:
@@ -276,7 +306,7 @@ async def test_a_deleted_tail_is_not_kept_open(tails: NodeTails, tmp_path: Path)
     tail = await opened(tails, b"hello")
     await tails.delete(ID)
     await tail.aclose()
-    assert open_files(tmp_path) == 0
+    await all_closed(tmp_path)
 
 
 async def test_a_lost_lease_leaves_no_file_open(tmp_path: Path) -> None:
@@ -365,9 +395,7 @@ async def test_few_tails_stay_open_and_not_for_long(
         await tail.append([b"x"], crc32=zlib.crc32(b"x")).ahead()
         await tail.aclose()
     assert open_files(tmp_path) == 2
-    async with asyncio.timeout(10):
-        while open_files(tmp_path):
-            await asyncio.sleep(0.02)
+    await all_closed(tmp_path)
 
 
 async def test_what_stays_open_is_closed_with_the_store(tmp_path: Path) -> None:

@@ -95,7 +95,6 @@ class Appender:
         self._sending: dict[int, asyncio.Task[None]] = {}
         self._unsent: dict[int, PartBuffer] = {}
         self._landed: dict[int, Part] = {}
-        self._first_number = session.parts_count + 1
         self._told_offset = session.offset
         self._committing = asyncio.Lock()
         self._failure: StorageError | None = None
@@ -324,6 +323,7 @@ class Appender:
                 tail_crc32=0,
                 tail=None if self._tail.exists else self._tail.append((), crc32=0),
             )
+            self._tail.drop()
 
     def _fail(self, error: StorageError) -> None:
         self._failure = self._failure or error
@@ -393,9 +393,7 @@ class Appender:
             return
         new = rest.new()
         writing = None
-        if number != self._first_number:
-            writing = self._tail.replace(new, crc32=rest.crc32)
-        elif new or not self._tail.exists:
+        if new or not self._tail.exists:
             writing = self._tail.append(new, crc32=rest.crc32)
         await self._ledger.commit(
             to_offset=session.parts_size + rest.size,

@@ -42,7 +42,7 @@ class Tail(Protocol):
         ...
 
     def range(self) -> FileRange:
-        """The committed bytes, for reading; valid until `replace` or `aclose`."""
+        """The committed bytes, for reading; valid until `drop` or `aclose`."""
         ...
 
     def append(self, segments: Sequence[Segment], *, crc32: int) -> Writing:
@@ -53,9 +53,10 @@ class Tail(Protocol):
         """
         ...
 
-    def replace(self, segments: Sequence[Segment], *, crc32: int) -> Writing:
-        """As `append`, after dropping the committed bytes; fails with an empty file. Only when the
-        part that contains the dropped bytes is in the ledger. The file need not get shorter.
+    def drop(self) -> None:
+        """The tail is empty from now on: the part that contains its bytes is in the ledger.
+
+        Nothing on the disk changes; what is appended next may be written over them.
         """
         ...
 

@@ -95,6 +95,7 @@ class NodeTails:
             run=self._run,
             fence=fence,
             leave=self._leave,
+            close=self._close,
         )
 
     def _leave(self, session_id: str, fd: int, content: Content) -> None:
@@ -209,9 +210,18 @@ class NodeTails:
         """See `ports.TailStore`."""
         self._trusted.pop(session_id, None)
         left = self._open.pop(session_id, None)
-        if left is not None:
-            os.close(left[0])
-        return await self._run(self._unlink, self._path(session_id))
+        try:
+            return await self._run(self._unlink, self._path(session_id))
+        finally:
+            if left is not None:
+                self._close(left[0])
+
+    def _close(self, fd: int) -> None:
+        """Of a file without a name, that frees its blocks: longer than a request should wait."""
+        try:
+            self._threads.submit(os.close, fd)
+        except RuntimeError:  # the threads have ended
+            os.close(fd)
 
     @staticmethod
     def _unlink(path: Path) -> bool:

@@ -43,9 +43,9 @@ class Runner(Protocol):
 class NodeTail:
     """Implements `ports.Tail` on one file handle.
 
-    The file may be longer than what is committed: where a tail is replaced, the new bytes go over
-    the old ones, and what these had more stays behind them. Blocks that are there already are
-    flushed several times as fast as those that a file gets anew.
+    The file may be longer than what is committed: what was dropped stays until it is written over.
+    Blocks that are there already are flushed several times as fast as those a file gets anew, and
+    to cut them off takes a disk longer than most requests.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class NodeTail:
         run: Runner,
         fence: Callable[[], None],
         leave: Callable[[str, int, Content], None],
+        close: Callable[[int], None],
     ) -> None:
         self._session_id = session_id
         self._root = root
@@ -72,6 +73,7 @@ class NodeTail:
         self._run = run
         self._fence = fence
         self._leave = leave
+        self._close = close
         self._identity: Identity | None = None
         """Of the file as our last write left it."""
 
@@ -90,9 +92,9 @@ class NodeTail:
         """See `ports.Tail`."""
         return NodeWriting(self._run, partial(self._append, segments, crc32))
 
-    def replace(self, segments: Sequence[Segment], *, crc32: int) -> "NodeWriting":
+    def drop(self) -> None:
         """See `ports.Tail`."""
-        return NodeWriting(self._run, partial(self._replace, segments, crc32))
+        self._size = self._crc32 = 0
 
     async def aclose(self) -> None:
         """See `ports.Tail`."""
@@ -104,29 +106,19 @@ class NodeTail:
         if stat.st_nlink and identity[-1] >= self._size:
             self._leave(self._session_id, fd, (identity, self._size, self._crc32))
         else:
-            os.close(fd)
+            self._close(fd)
 
     def _append(self, segments: Sequence[Segment], crc32: int) -> None:
-        self._write(segments, self._size, crc32)
-
-    def _replace(self, segments: Sequence[Segment], crc32: int) -> None:
-        self._write(segments, 0, crc32)
-
-    def _write(self, segments: Sequence[Segment], start: int, crc32: int) -> None:
-        """What is committed ends at `start`, and behind the segments when that went well."""
         self._fence()
         self._identity = None
         with disk_errors():
             fd = self._writable()
-            if start < self._size:
-                self._size = start
-                self._crc32 = 0
             try:
-                end = write_segments(fd, start, segments)
-                if end > start:
+                end = write_segments(fd, self._size, segments)
+                if end > self._size:
                     self._flush(fd)
             except OSError:
-                os.ftruncate(fd, start)
+                os.ftruncate(fd, self._size)
                 raise
         self._size, self._crc32 = end, crc32
         self._identity = identity_of(os.fstat(fd))
