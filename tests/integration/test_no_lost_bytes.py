@@ -53,8 +53,9 @@ from tusd_py.protocol.errors import (
 )
 from tusd_py.uploads import appender, memory
 from tusd_py.uploads.body import Interrupted
-from tusd_storage import copyplan, leases
+from tusd_storage import copyplan
 from tusd_storage.errors import LeaseHeld, StorageError
+from tusd_storage.leases import manager
 from tusd_storage.lifecycle import OPEN
 from tusd_storage.records import Kind, SessionState, UploadSession
 from tusd_storage.sql import SqlStore, migrate
@@ -592,8 +593,8 @@ def small_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(copyplan, "MIN_PART_SIZE", PART)
     monkeypatch.setattr(appender, "FAST_READ", 8)
     monkeypatch.setattr(memory, "SLAB_SIZE", 24)
-    monkeypatch.setattr(leases, "POLL_S", 0.02)
-    hold = inspect.unwrap(leases.LeaseManager.hold)
+    monkeypatch.setattr(manager, "POLL_S", 0.02)
+    hold = inspect.unwrap(manager.LeaseManager.hold)
     monkeypatch.setitem(hold.__kwdefaults__, "patience_s", 0.2)
     for module in (files, store, tail):
         monkeypatch.setattr(module, "os", DISK)
