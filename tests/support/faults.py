@@ -318,7 +318,7 @@ class Disk:
         self.plan = list(plan)
         self._full = False
 
-    def pwrite(self, fd: int, data: Any, offset: int) -> int:
+    def pwritev(self, fd: int, chunks: Sequence[Any], offset: int) -> int:
         """Raises: OSError."""
         trouble = self._take({DiskTrouble.FULL, DiskTrouble.SHORT})
         if self._full or trouble is DiskTrouble.FULL:
@@ -326,8 +326,9 @@ class Disk:
             raise OSError(errno.ENOSPC, "No space left on device")
         if trouble is DiskTrouble.SHORT:
             self._full = True
-            data = data[: len(data) // 2]
-        return os.pwrite(fd, data, offset)
+            data = b"".join(chunks)
+            chunks = [data[: len(data) // 2]]
+        return os.pwritev(fd, chunks, offset)
 
     def fdatasync(self, fd: int) -> None:
         """Flushes nothing. Raises: OSError."""

@@ -23,6 +23,9 @@ class Body:
         self.stopped: Stop | None = None
         self._error = error
 
+    def is_stale(self, now: float) -> bool:
+        return True
+
     async def spill_if_stale(self, now: float) -> None:
         self.looks += 1
         if self._error is not None:

@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-STALE_S = 0.7
+STALE_S = 0.5
 """Bytes that wait longer in memory for the rest of their part go to the spool."""
 
 FAST_READ = 128 * 1024
@@ -118,17 +118,27 @@ class Appender:
         """The upload's id, and its offset with what has arrived and is not acknowledged yet."""
         return self._ledger.session.id, self._slicer.offset
 
-    async def spill_if_stale(self, now: float) -> None:
-        """Moves bytes that wait too long in memory to the spool."""
+    def is_stale(self, now: float) -> bool:
+        """Whether bytes wait too long in memory for the rest of their part."""
         buffer = self._buffer
-        if self._reading and buffer.in_memory and now - buffer.pending_since > STALE_S:
-            if self._lent:  # then only we ourselves may move the slab: see `_read_into_slab`
-                self._reader.withdraw()
-                return
-            try:
-                await buffer.spill(self._tools.new_spool)
-            except StorageError as error:
-                self._fail(error)
+        return (
+            self._reading
+            and buffer.in_memory
+            and now - buffer.pending_since > STALE_S
+            and not buffer.moving
+        )
+
+    async def spill_if_stale(self, now: float) -> None:
+        """Moves them to the spool."""
+        if not self.is_stale(now):
+            return
+        if self._lent:  # the reader may be writing into it; when the watch comes again it will not
+            self._reader.withdraw()
+            return
+        try:
+            await self._buffer.spill(self._tools.new_spool)
+        except StorageError as error:
+            self._fail(error)
 
     @property
     def idle_since(self) -> float | None:
@@ -213,16 +223,14 @@ class Appender:
         finally:
             self._lent = False
         if size:
-            now = self.last_activity = asyncio.get_running_loop().time()
+            self.last_activity = asyncio.get_running_loop().time()
             self._room -= size
             self._hash(room[:size])
             buffer.fill(size)
             [cut] = slicer.feed(room[:size])
             if cut.ends:
                 await self._launch()
-            await self._relieve(now)
-        else:
-            await self._relieve(asyncio.get_running_loop().time())
+        await self._relieve()
         return size
 
     async def _read(self, reading: Awaitable[T]) -> T:
@@ -249,20 +257,16 @@ class Appender:
                 self._buffer.add(cut.data, now)
             if cut.ends:
                 await self._launch()
-        await self._relieve(now)
+        await self._relieve()
 
-    async def _relieve(self, now: float) -> None:
+    async def _relieve(self) -> None:
         """With the memory budget spent: wait for our own parts, or move our bytes to disk."""
-        buffer = self._buffer
-        if not buffer.in_memory:
+        if not self._buffer.in_memory or not self._tools.budget.spent:
             return
-        if self._tools.budget.spent:
-            if self._sending:
-                await self._wait_one()
-            else:
-                await buffer.spill(self._tools.new_spool)
-        elif now - buffer.pending_since > STALE_S:
-            await buffer.spill(self._tools.new_spool)
+        if self._sending:
+            await self._wait_one()
+        else:
+            await self._buffer.spill(self._tools.new_spool)
 
     async def _launch(self) -> None:
         """Sends the part that is full; waits while too many are on their way."""

@@ -84,6 +84,11 @@ class PartBuffer:
         """Whether memory is held."""
         return bool(self._held.chunks or self._held.slabs)
 
+    @property
+    def moving(self) -> bool:
+        """Whether bytes are on their way from memory to the spool."""
+        return self._writing.locked()
+
     def add(self, data: bytes | memoryview, now: float) -> None:
         """Takes bytes into memory."""
         if not self.in_memory:

@@ -13,7 +13,7 @@ from tusd_py.uploads.deadlines import Deadlines
 
 log = structlog.get_logger(__name__)
 
-_EVERY_S = 0.5
+_EVERY_S = 0.25
 
 
 @dataclass(slots=True)
@@ -91,11 +91,14 @@ class Watch:
         while self._appenders:
             await asyncio.sleep(_EVERY_S)
             now = asyncio.get_running_loop().time()
-            for appender, mark in list(self._appenders.items()):
+            stale = []
+            for appender, mark in self._appenders.items():
                 if self._stands_still(appender, mark, now):
                     appender.stop(Stop.IDLE)
-                elif not mark.broken:
-                    await self._spill(appender, mark, now)
+                elif appender.is_stale(now) and not mark.broken:
+                    stale.append(self._spill(appender, mark, now))
+            if stale:  # together, as one thread then writes them all
+                await asyncio.gather(*stale)
         self._task = None
 
     @staticmethod

@@ -11,6 +11,8 @@ from tusd_storage.errors import DiskFull
 from tusd_storage.records import FileRange, Segment
 
 BLOCK_SIZE = 1024 * 1024
+_AT_ONCE = 1024
+"""Pieces that the system takes in one call."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -26,26 +28,37 @@ def disk_errors() -> Iterator[None]:
 
 def write_segments(fd: int, position: int, segments: Sequence[Segment]) -> int:
     """Writes all segments from `position` on; returns the position behind them."""
+    chunks: list[bytes | memoryview] = []
     for segment in segments:
         if isinstance(segment, FileRange):
+            position = _write(fd, position, chunks)
             position = _copy(segment, fd, position)
+            chunks = []
         else:
-            position = _write(fd, position, segment)
-    return position
+            chunks.append(segment)
+    return _write(fd, position, chunks)
 
 
-def _write(fd: int, position: int, data: bytes | memoryview) -> int:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, position)
+def _write(fd: int, position: int, chunks: Sequence[bytes | memoryview]) -> int:
+    while chunks:
+        count = os.pwritev(fd, chunks[:_AT_ONCE], position)
         position += count
-        view = view[count:]
+        chunks = _behind(chunks, count)
     return position
+
+
+def _behind(chunks: Sequence[bytes | memoryview], count: int) -> Sequence[bytes | memoryview]:
+    """What is left of them after so many bytes."""
+    for index, chunk in enumerate(chunks):
+        if len(chunk) > count:
+            return [memoryview(chunk)[count:], *chunks[index + 1 :]]
+        count -= len(chunk)
+    return ()
 
 
 def _copy(source: FileRange, fd: int, position: int) -> int:
     for block in read_blocks(source):
-        position = _write(fd, position, block)
+        position = _write(fd, position, [block])
     return position
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from tusd_storage.records import FileRange
 from tusd_storage.tail.files import crc32_of, disk_errors, sync_folder, write_segments
 from tusd_storage.tail.paths import session_id_of, tail_folder, tail_path
 from tusd_storage.tail.tail import Content, NodeSpool, NodeTail, found_at, identity_of
+from tusd_storage.tail.together import Together
 
 T = TypeVar("T")
 
@@ -48,6 +50,7 @@ class NodeTails:
         self._root = root
         self._fsync = fsync
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tail")
+        self._together = Together(self._threads)
         self._trusted: OrderedDict[str, Content] = OrderedDict()
         self._open: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
@@ -200,7 +203,8 @@ class NodeTails:
 
     async def spool(self) -> NodeSpool:
         """See `ports.TailStore`."""
-        return NodeSpool(await self._opened(self._anonymous), self._run)
+        fd = await _outcome(self._together.run(self._anonymous), _close)
+        return NodeSpool(fd, self._run_together)
 
     def _anonymous(self) -> int:
         with disk_errors(), tempfile.TemporaryFile(dir=tail_folder(self._root)) as file:
@@ -257,24 +261,31 @@ class NodeTails:
 
     async def _run(self, work: Callable[..., T], /, *args: Any) -> T:
         """Awaits blocking work; a cancelled caller waits for the thread before it goes."""
-        return await self._result(_forget, work, *args)
+        return await _outcome(self._submit(work, *args), _forget)
+
+    async def _run_together(self, work: Callable[..., T], /, *args: Any) -> T:
+        """The same, for work that may wait for what others ask for meanwhile."""
+        return await _outcome(self._together.run(partial(work, *args)), _forget)
 
     async def _opened(self, work: Callable[..., int], /, *args: Any) -> int:
         """As `_run`, of work that opens a file: for a cancelled caller it is closed again."""
-        return await self._result(_close, work, *args)
+        return await _outcome(self._submit(work, *args), _close)
 
-    async def _result(
-        self, abandon: Callable[["asyncio.Future[T]"], None], work: Callable[..., T], *args: Any
-    ) -> T:
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            future.add_done_callback(abandon)
-            while not future.done():  # whoever is cancelled once may be so again
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([future])
-            raise
+    def _submit(self, work: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+        return asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+
+async def _outcome(
+    future: "asyncio.Future[T]", abandon: Callable[["asyncio.Future[T]"], None]
+) -> T:
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        future.add_done_callback(abandon)
+        while not future.done():  # whoever is cancelled once may be so again
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        raise
 
 
 def _forget(future: "asyncio.Future[T]") -> None:
