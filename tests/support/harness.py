@@ -86,6 +86,9 @@ class ScriptedBody:
         """Ends a `read_into` that waits."""
         self._withdrawn.set()
 
+    def collect(self, size: int) -> None:
+        """Each piece is given at once, as it is in a script."""
+
     def trailer(self, name: str) -> str | None:
         """A trailer of the script."""
         return self._trailers.get(name)

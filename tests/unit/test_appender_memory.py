@@ -125,6 +125,9 @@ class SteppedReader:
             self.room = None
             self._waiting.set_result(0)
 
+    def collect(self, size: int) -> None:
+        pass
+
     def arrive(self, data: bytes) -> None:
         """Bytes straight into the room that was lent."""
         assert self.room is not None and self._waiting is not None

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.config import Config
@@ -313,3 +314,48 @@ async def test_a_body_that_came_whole_is_whole_though_the_client_left() -> None:
     go_on.set()
     await asyncio.sleep(0.01)
     assert got == [b"first", b"later", b""]
+
+
+@pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_the_system_collects_small_pieces_but_holds_back_no_end(
+    runner: Callable[[Any], None],
+) -> None:
+    """On real sockets: 10 pieces of 1,000 bytes, of which the loop hears in two or three."""
+    sizes: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = AsgiBody(scope, receive)
+        sizes.append(len(await body.read()))
+        body.collect(4000)
+        while piece := await body.read():
+            sizes.append(len(piece))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    def connection() -> Connection:
+        config = Config(app, interface="asgi3", lifespan="off", log_config=None)
+        return Connection(config, ServerState(), {})
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(connection, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for _ in range(2):
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10500\r\n\r\n")
+            for size in [1000] * 10 + [500]:
+                writer.write(bytes(size))
+                await asyncio.sleep(0.02)
+            async with asyncio.timeout(10):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+        writer.close()
+        server.close()
+
+    runner(main())
+    for request in range(2):
+        whole, rest = 0, 0
+        for size in sizes:
+            if request * 10_500 <= whole < (request + 1) * 10_500:
+                rest += 1
+            whole += size
+        assert rest <= 6, sizes
+    assert sum(sizes) == 21_000

@@ -67,6 +67,10 @@ class CountedBody:
         """See `BodyReader`."""
         self._body.withdraw()
 
+    def collect(self, size: int) -> None:
+        """See `BodyReader`."""
+        self._body.collect(size)
+
     def trailer(self, name: str) -> str | None:
         """See `BodyReader`."""
         return self._body.trailer(name)

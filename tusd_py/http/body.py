@@ -27,6 +27,10 @@ class Inflow(Protocol):
         """Takes `room` back."""
         ...
 
+    def collect(self, size: int) -> None:
+        """How many bytes may come before anybody hears of them."""
+        ...
+
 
 class AsgiBody:
     """Reads `http.request` messages, and the trailers behind them."""
@@ -61,6 +65,11 @@ class AsgiBody:
         """See `BodyReader`."""
         if self._inflow is not None:
             self._inflow.withdraw()
+
+    def collect(self, size: int) -> None:
+        """See `BodyReader`."""
+        if self._inflow is not None:
+            self._inflow.collect(size)
 
     def _unread(self) -> bytes:
         """What uvicorn had received when the connection ended: `receive` tells of the end only.

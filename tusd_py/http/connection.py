@@ -8,6 +8,7 @@ names. And `connections`, which says what a client may take of the process, hear
 """
 
 import asyncio
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -52,6 +53,8 @@ class Inflow:
         self._cycle = cycle
         self._room: memoryview | None = None
         self._filled = 0
+        self._collected = 1
+        """Bytes that must be there before the loop hears of them."""
 
     async def read_into(self, room: memoryview) -> int:
         """See `BodyReader`."""
@@ -73,6 +76,18 @@ class Inflow:
             self._room = None
             self._cycle.message_event.set()
 
+    def collect(self, size: int) -> None:
+        """See `BodyReader`. Within TLS there is no telling how many bytes a body's are."""
+        transport, size = self._cycle.transport, max(1, min(size, self.left))
+        if size == self._collected or self._cycle.disconnected or transport.is_closing():
+            return
+        connection = transport.get_extra_info("socket")
+        if connection is None or transport.get_extra_info("sslcontext") is not None:
+            return
+        self._collected = size
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+
     def place(self) -> memoryview:
         """Where the next bytes go; never beyond the end of the body."""
         room = _scratch if self._room is None else self._room
@@ -81,6 +96,8 @@ class Inflow:
     def arrived(self, count: int) -> None:
         """So many bytes are in `place()`."""
         self.left -= count
+        if self._collected > 1 and self._collected > self.left:
+            self.collect(self.left)
         cycle = self._cycle
         if self._room is not None:
             if count == len(self._room):  # the loop would read on at once, with nowhere to put it

@@ -140,6 +140,10 @@ class Appender:
         except StorageError as error:
             self._fail(error)
 
+    def collect(self, size: int) -> None:
+        """Lets so many bytes come before we hear of them; see `BodyReader`."""
+        self._reader.collect(size)
+
     @property
     def idle_since(self) -> float | None:
         """Loop time since when the client has sent nothing; None while we do not read."""

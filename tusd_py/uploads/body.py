@@ -29,6 +29,13 @@ class BodyReader(Protocol):
         """Takes the room of a waiting `read_into` back, which then returns 0."""
         ...
 
+    def collect(self, size: int) -> None:
+        """So many bytes may come before `read` hears of them; 1: it hears of each at once.
+
+        The end of the body, and of the connection, is told at once, and all bytes before it.
+        """
+        ...
+
     def trailer(self, name: str) -> str | None:
         """A trailer field, once the body has ended."""
         ...
@@ -53,6 +60,10 @@ class Begun:
     def withdraw(self) -> None:
         """See `BodyReader`."""
         self._reader.withdraw()
+
+    def collect(self, size: int) -> None:
+        """See `BodyReader`."""
+        self._reader.collect(size)
 
     def trailer(self, name: str) -> str | None:
         """See `BodyReader`."""

@@ -15,6 +15,14 @@ log = structlog.get_logger(__name__)
 
 _EVERY_S = 0.25
 
+_PACE_S = 2.0
+"""So long we look at a body to know its pace."""
+_SLOWEST, _FASTEST = 4 * 1024, 128 * 1024
+"""Bytes per second. What is faster would be held up by its window; see `_pace`."""
+_COLLECT_S = 0.5
+_QUIET_S = 1.0
+"""After so long without a byte we want to hear of each again."""
+
 
 @dataclass(slots=True)
 class _Mark:
@@ -22,6 +30,9 @@ class _Mark:
 
     received: int
     at: float
+    paced: int
+    paced_at: float
+    """The same for its pace."""
     broken: bool = False
     """Its bytes could not be moved, for a reason nobody knows."""
 
@@ -41,7 +52,8 @@ class Watch:
     @contextmanager
     def over(self, appender: Appender) -> Iterator[None]:
         """Watches the appender while it runs."""
-        self._appenders[appender] = _Mark(appender.received, asyncio.get_running_loop().time())
+        received, now = appender.received, asyncio.get_running_loop().time()
+        self._appenders[appender] = _Mark(received, now, received, now)
         if self.closing:
             appender.stop(Stop.SHUTDOWN)
         if self._task is None:
@@ -50,6 +62,7 @@ class Watch:
             yield
         finally:
             del self._appenders[appender]
+            appender.collect(1)
 
     async def read(self, reader: BodyReader) -> bytes:
         """The next bytes of a body that no appender reads.
@@ -95,7 +108,9 @@ class Watch:
             for appender, mark in self._appenders.items():
                 if self._stands_still(appender, mark, now):
                     appender.stop(Stop.IDLE)
-                elif appender.is_stale(now) and not mark.broken:
+                    continue
+                self._pace(appender, mark, now)
+                if appender.is_stale(now) and not mark.broken:
                     stale.append(self._spill(appender, mark, now))
             if stale:  # together, as one thread then writes them all
                 await asyncio.gather(*stale)
@@ -110,6 +125,18 @@ class Watch:
             mark.broken = True
             upload_id, _ = appender.progress
             log.exception("body_watch_failed", upload=upload_id, exc_info=error)
+
+    def _pace(self, appender: Appender, mark: _Mark, now: float) -> None:
+        """The system collects what a slow body sends in a while, so that we wake up less often."""
+        if now - appender.last_activity > min(_QUIET_S, self._idle_timeout_s / 4):
+            appender.collect(1)
+        elif now - mark.paced_at >= _PACE_S:
+            rate = (appender.received - mark.paced) / (now - mark.paced_at)
+            slow = _SLOWEST < rate < _FASTEST
+            appender.collect(int(rate * _COLLECT_S) if slow else 1)
+        else:
+            return
+        mark.paced, mark.paced_at = appender.received, now
 
     def _stands_still(self, appender: Appender, mark: _Mark, now: float) -> bool:
         """Whether the client sends nothing, or next to nothing. What we hold up is not counted."""
