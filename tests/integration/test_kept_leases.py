@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.harness import Node, node
+from tests.support.harness import Node, ScriptedBody, node
 from tests.support.memory_store import MemoryStore
+from tusd_py.protocol.requests import CreateRequest, parse_create
+from tusd_py.uploads.creation import Place
 from tusd_storage.errors import TailMissing
 from tusd_storage.leases import manager
 from tusd_storage.partplan import MIB
 from tusd_storage.sql import SqlStore, migrate
+from tusd_storage.tail import store as tail_store
 from tusd_storage.tail import tail_path
 
 PART = 5 * MIB
@@ -131,3 +134,47 @@ async def test_a_lease_that_did_not_stay_is_taken_and_given_back(
     assert recorder.taken() == ["update", "update"]  # the second one also gives the lease back
     assert await here.offset(upload) == 1000
     assert recorder.taken() == ["select"]
+
+
+def creation(length: int, size: int) -> CreateRequest:
+    """A POST with the first `size` bytes."""
+    return parse_create(
+        {
+            "tus-resumable": "1.0.0",
+            "upload-length": str(length),
+            "content-length": str(size),
+            "content-type": "application/offset+octet-stream",
+        },
+        base_path="/files/",
+        max_size=None,
+    )
+
+
+async def test_where_a_chosen_id_had_a_tail_before_the_new_one_takes_its_place(
+    here: Node, tmp_path: Path
+) -> None:
+    data = os.urandom(3000)
+    path = tail_path("a~mine", root=tmp_path / "tails")
+    path.write_bytes(b"of an upload that is no longer in the database")
+    upload = await here.engine.create(
+        creation(3000, 1000), ScriptedBody([data[:1000]]), owner=None, place=Place(id="mine")
+    )
+    assert (upload.id, upload.offset) == ("a~mine", 1000)
+    assert path.read_bytes() == data[:1000]
+    await here.patch(upload, 1000, data[1000:])
+    assert await here.content(upload) == data
+
+
+async def test_an_id_made_now_has_no_tail_to_look_for(
+    here: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    found_at = tail_store.found_at
+    monkeypatch.setattr(tail_store, "found_at", lambda path: looked.append(path) or found_at(path))
+    data = os.urandom(3000)
+    upload = await here.engine.create(creation(3000, 3000), ScriptedBody([data]), owner=None)
+    assert not looked
+    assert await here.content(upload) == data
+    other = await here.create(3000)
+    await here.patch(other, 0, data)
+    assert len(looked) == 1

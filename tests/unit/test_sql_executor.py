@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -113,6 +114,54 @@ async def test_a_group_is_one_commit(executor: SqliteExecutor) -> None:
     await group(executor, work(1), work(2), look, work(3))
     assert seen == [0]
     assert await executor.read(outside) == 3
+
+
+async def test_what_is_asked_for_in_one_turn_of_the_loop_is_one_group(
+    executor: SqliteExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    run = sqlite._Writer.run
+
+    def counted(self: Any, group: list[Any], *, last_try: bool) -> Any:
+        sizes.append(len(group))
+        return run(self, group, last_try=last_try)
+
+    async def ask(n: int) -> None:
+        time.sleep(0.002)  # the writer could begin now
+        await executor.write(insert(n))
+
+    monkeypatch.setattr(sqlite._Writer, "run", counted)
+    await asyncio.gather(*(ask(n) for n in range(20)))
+    assert sizes == [20]
+    await executor.write(insert(20))
+    await executor.write(insert(21))
+    assert sizes == [20, 1, 1]
+
+
+async def test_what_was_asked_for_before_the_end_is_done(executor: SqliteExecutor) -> None:
+    asked = asyncio.create_task(executor.write(insert(1)))
+    await asyncio.sleep(0)  # it is asked for, and not yet handed over
+    await executor.aclose()
+    assert await asked == 1
+    with pytest.raises(StateUnavailable):
+        await executor.write(insert(2))
+
+
+async def test_who_asks_beside_another_flushes_his_tail_himself(executor: SqliteExecutor) -> None:
+    """Two flushes in the writer would follow one another; beside it they do not."""
+    places: list[str] = []
+
+    class Flush:
+        def __call__(self) -> None:
+            places.append("writer")
+
+        async def ahead(self) -> None:
+            places.append("ahead")
+
+    await asyncio.gather(
+        executor.write(insert(1), before=Flush()), executor.write(insert(2), before=Flush())
+    )
+    assert sorted(places) == ["ahead", "writer"]
 
 
 async def test_a_group_that_cannot_commit_fails_whole(executor: SqliteExecutor, path: Path) -> None:

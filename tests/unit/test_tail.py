@@ -370,6 +370,19 @@ async def test_a_lease_that_stayed_replaces_no_new_tail(tails: NodeTails, tmp_pa
     assert tail_path(ID, root=tmp_path).read_bytes() == b"hello"
 
 
+async def test_what_stands_where_a_new_upload_begins_is_left_alone(
+    tails: NodeTails, tmp_path: Path
+) -> None:
+    await written_by_another(tmp_path, b"hello")
+    tail = await tails.open(
+        ID, size=0, crc32=0, fresh=True, steal=False, fence=alive, untouched=True, new=True
+    )
+    with pytest.raises(LeaseLost):
+        await tail.append([b"new"], crc32=zlib.crc32(b"new")).ahead()
+    await tail.aclose()
+    assert tail_path(ID, root=tmp_path).read_bytes() == b"hello"
+
+
 async def untouched(tails: NodeTails, data: bytes) -> NodeTail:
     return await tails.open(
         ID,

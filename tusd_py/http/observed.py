@@ -4,7 +4,6 @@ Wraps endpoints from outside; knows nothing of what they do. The body passes by 
 """
 
 import re
-import secrets
 import time
 from collections.abc import Awaitable
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from tusd_py.protocol.headers import effective_method
+from tusd_py.tokens import token_hex
 
 CLIENT_GONE = 499
 """Nobody was left to be answered."""
@@ -141,4 +141,4 @@ def _wanted(scope: Scope) -> dict[str, str]:
 def _request_id(headers: dict[str, str]) -> str:
     """The proxy's or client's, if it is fit for a log line; else one of our own."""
     given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    return given if _REQUEST_ID.fullmatch(given) else token_hex(8)

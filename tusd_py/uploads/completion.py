@@ -4,7 +4,6 @@ CompleteMultipartUpload may time out after it succeeded, or answer 200 with an e
 object itself, with our token and the right size, proves it (S3: CompleteMultipartUpload).
 """
 
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,6 +14,7 @@ from isal import isal_zlib
 from tusd_py.protocol.disposition import content_disposition
 from tusd_py.protocol.errors import FileChecksumMismatch, UploadGone
 from tusd_py.telemetry.stages import Stage, Stages
+from tusd_py.tokens import token_urlsafe
 from tusd_py.uploads.ledger import Ledger
 from tusd_storage.errors import InvalidPart, NoSuchUpload, Rejected, StoreUnavailable
 from tusd_storage.ports import ObjectStore, SessionStore
@@ -244,7 +244,7 @@ class Finisher:
                 crc32=crc32,
                 content_type=ledger.session.content_type,
                 now=self._now(),
-                job_id=secrets.token_urlsafe(16),
+                job_id=token_urlsafe(16),
                 release=release,
             )
         )

@@ -1,6 +1,5 @@
 """New rows for new uploads. Ids, keys and tokens come from the system's random source."""
 
-import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,6 +7,7 @@ from tusd_py.protocol import metadata, rules
 from tusd_py.protocol.errors import SizeExceeded
 from tusd_py.protocol.idempotency import CreationKey
 from tusd_py.protocol.requests import CreateRequest
+from tusd_py.tokens import token_hex, token_urlsafe
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.destinations import Destination
 from tusd_storage import partplan
@@ -40,7 +40,7 @@ ANYWHERE = Place()
 
 def new_upload_id(node: str) -> str:
     """`<node>~<random>`: a load balancer routes by the part before the tilde."""
-    return f"{node}~{secrets.token_urlsafe(_ID_BYTES)}"
+    return f"{node}~{token_urlsafe(_ID_BYTES)}"
 
 
 def new_upload(
@@ -76,7 +76,7 @@ def new_upload(
     asset = None
     if kind is not Kind.PARTIAL:
         asset = Asset(
-            id=secrets.token_urlsafe(_ID_BYTES),
+            id=token_urlsafe(_ID_BYTES),
             state=AssetState.STAGED,
             profile=config.profile,
             owner=owner,
@@ -100,7 +100,7 @@ def new_upload(
         owner=owner,
         bucket=config.bucket,
         object_key=key,
-        token=secrets.token_hex(16),
+        token=token_hex(16),
         length=length,
         part_size=plan.part_size,
         part_growth=plan.growth,

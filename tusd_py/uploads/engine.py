@@ -186,7 +186,7 @@ class UploadEngine:
         if not request.body.is_empty:
             reader = Begun(await self._watch.read(reader), reader)
         session = await self._leases.create(session, asset)
-        return await self._fill(session, request, reader, created)
+        return await self._fill(session, request, reader, created, new=place.id is None)
 
     async def _create_empty(self, session: UploadSession, asset: Asset | None) -> UploadSession:
         """Nobody has sent a byte yet; who will, mostly does so at once."""
@@ -225,6 +225,8 @@ class UploadEngine:
         request: CreateRequest,
         reader: BodyReader,
         created: Callable[[UploadSession], object] | None,
+        *,
+        new: bool,
     ) -> UploadSession:
         writer = _Writer()
         async with self._leases.adopt(session, interrupt=writer.interrupt) as lease:
@@ -242,7 +244,7 @@ class UploadEngine:
             )
             room = longest if request.length is None else request.length
             try:
-                return await self._append(writer, ledger, request.body, reader, room)
+                return await self._append(writer, ledger, request.body, reader, room, new=new)
             except (Unavailable, Interrupted):
                 # What was stored is told; the client goes on from there (Creation With Upload).
                 if ledger.session.received:
@@ -394,9 +396,16 @@ class UploadEngine:
         return await self._append(writer, ledger, request.body, reader, accepted.max_bytes)
 
     async def _append(
-        self, writer: "_Writer", ledger: Ledger, facts: BodyFacts, reader: BodyReader, room: int
+        self,
+        writer: "_Writer",
+        ledger: Ledger,
+        facts: BodyFacts,
+        reader: BodyReader,
+        room: int,
+        *,
+        new: bool = False,
     ) -> UploadSession:
-        tail = await self._guard.open(ledger)
+        tail = await self._guard.open(ledger, new=new)
         try:
             appender = Appender(self._tools, ledger, tail, reader, facts, max_bytes=room)
             writer.attach(appender)

@@ -29,14 +29,14 @@ class Guard:
         self._rewinds = rewinds
         self._emit = emit
 
-    async def open(self, ledger: Ledger) -> Tail:
-        """The tail as the row describes it. Close it after use.
+    async def open(self, ledger: Ledger, *, new: bool = False) -> Tail:
+        """The tail as the row describes it. Close it after use. `new`: see `TailStore.open`.
 
         Raises: TailMissing, or OffsetMismatch with the new offset after a rewind; DiskFull,
         LeaseLost, StateUnavailable.
         """
         try:
-            return await self._open(ledger)
+            return await self._open(ledger, new)
         except TailMissing as missing:
             session = ledger.session
             log.error("tus_tail_missing", upload=session.id, reason=missing.reason)
@@ -49,7 +49,7 @@ class Guard:
             self._emit(TailLost(reason=missing.reason, rewound_bytes=lost))
             raise OffsetMismatch(ledger.session.offset) from missing
 
-    async def _open(self, ledger: Ledger) -> Tail:
+    async def _open(self, ledger: Ledger, new: bool) -> Tail:
         session = ledger.session
         fresh = session.offset == 0
         if not fresh and session.tail_node != self._node:
@@ -62,6 +62,7 @@ class Guard:
             steal=session.lease_stolen,
             fence=ledger.lease.fence,
             untouched=ledger.lease.stayed,
+            new=new,
         )
 
     async def _rewind(self, ledger: Ledger) -> None:

@@ -96,6 +96,7 @@ class TailStore(Protocol):
         steal: bool,
         fence: Callable[[], None],
         untouched: bool = False,
+        new: bool = False,
     ) -> Tail:
         """The guard. Opens the tail and proves that it holds the `size` committed bytes.
 
@@ -105,6 +106,8 @@ class TailStore(Protocol):
         `untouched`: the lease has stayed with this process since it closed the tail, or since the
         upload is there. Anything else than what it left may be the work of somebody who has the
         lease now, whatever our clock says: it raises StaleLease and changes nothing.
+        `new`: fresh, and the upload's id was made within this request, so that nothing has ever
+        stood there. Nobody looks before the first bytes come, and finds the lease lost if it does.
         `fence` raises LeaseLost when the lease has run out; it is called, perhaps in a thread,
         right before anything on disk is changed.
 

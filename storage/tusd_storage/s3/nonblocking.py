@@ -34,7 +34,8 @@ async def exchange(
     more, and the connection is good for nothing but being closed.
     Raises: OSError (TimeoutError after a silence of `timeout_s`), http.client.HTTPException.
     """
-    connection.setblocking(False)
+    if connection.gettimeout() != 0:
+        connection.setblocking(False)
     channel = _Channel(connection, timeout_s)
     try:
         await channel.send([head, *buffers])

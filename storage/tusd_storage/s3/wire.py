@@ -131,6 +131,8 @@ class Wire:
         http.client.HTTPException.
         """
         pooled = None if fresh else self._take(request.origin)
+        if pooled is not None and pooled.gettimeout() != self._read_timeout_s:
+            pooled.settimeout(self._read_timeout_s)  # the event loop had it
         connection = pooled or self._connect(request.origin)
         reusable = False
         try:
@@ -169,7 +171,6 @@ class Wire:
             raise StaleConnection from error
         finally:
             if reusable:
-                connection.settimeout(self._read_timeout_s)
                 self._give(request.origin, connection)
             else:
                 connection.close()

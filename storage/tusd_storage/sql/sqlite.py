@@ -1,8 +1,10 @@
 """Executes on SQLite: one writer thread with group commit, a few readers.
 
 Owns the writer's transaction and its savepoints. Knows no table. The flush to disk is what a
-commit costs; all writes that wait while one flush runs share the next. Other processes on the
-same file are waited for (busy timeout), a bounded number of times.
+commit costs; all writes that wait while one flush runs share the next. What is asked for in one
+turn of the event loop is handed over at its end: the first of many would wake the writer for itself
+alone, and be waited for. Other processes on the same file are waited for (busy timeout), a bounded
+number of times.
 """
 
 import asyncio
@@ -206,6 +208,8 @@ class SqliteExecutor:
         self._readers = Threads("sql-read", _READERS, lambda: _Reader(engine), self._patience)
         self._queue: SimpleQueue[Call[Any] | None] = SimpleQueue()
         self._lock = Lock()
+        self._asked: dict[asyncio.AbstractEventLoop, list[Call[Any]]] = {}
+        """In this turn of a loop."""
         self._pending: list[Call[Any]] = []
         """Taken from the queue by the writer, and not yet run."""
         self._ended = False
@@ -235,16 +239,26 @@ class SqliteExecutor:
         if before is not None and self._busy:  # whoever waits for the writer flushes by himself
             await before.ahead()
             before = None
-        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
         call: Call[T] = Call(work, future, atomic, flush, refusable, monotonic(), before)
         with self._lock:
             if self._closed:
                 raise closed()
-            if self._writer is None:
+            asked = self._asked.setdefault(loop, [])
+            asked.append(call)
+        if len(asked) == 1:
+            loop.call_soon(self._hand_over, loop)
+        return await call.end()
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            calls = self._asked.pop(loop, [])
+            if calls and self._writer is None:
                 self._writer = Thread(target=self._serve, name="sql-write", daemon=True)
                 self._writer.start()
-            self._queue.put(call)
-        return await call.end()
+            for call in calls:
+                self._queue.put(call)
 
     async def transaction(
         self,
@@ -258,12 +272,19 @@ class SqliteExecutor:
     @property
     def _busy(self) -> bool:
         """Whether the writer does something, or will."""
-        return self._standing_since is not None or bool(self._pending) or self._queue.qsize() > 0
+        return self._standing_since is not None or self._waiting > 0
+
+    @property
+    def _waiting(self) -> int:
+        asked = sum(len(calls) for calls in list(self._asked.values()))
+        return asked + self._queue.qsize() + len(self._pending)
 
     def check_room(self) -> None:
-        self._patience.check(self._queue.qsize() + len(self._pending), self._standing_since)
+        self._patience.check(self._waiting, self._standing_since)
 
     async def aclose(self) -> None:
+        for loop in list(self._asked):
+            self._hand_over(loop)
         with self._lock:
             self._closed = True
             threads = self._readers.close()

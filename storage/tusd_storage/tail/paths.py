@@ -19,8 +19,12 @@ def tail_path(session_id: str, *, root: Path = DEFAULT_ROOT) -> Path:
 
     The raw id never becomes a file name, so no id can point outside the folder.
     """
-    name = base64.urlsafe_b64encode(session_id.encode()).rstrip(b"=").decode()
-    return tail_folder(root) / (name + SUFFIX)
+    return tail_folder(root) / tail_name(session_id)
+
+
+def tail_name(session_id: str) -> str:
+    """The last component of `tail_path`."""
+    return base64.urlsafe_b64encode(session_id.encode()).rstrip(b"=").decode() + SUFFIX
 
 
 def session_id_of(path: Path) -> str | None:

@@ -21,7 +21,7 @@ from tusd_storage.errors import StaleLease, TailMissing
 from tusd_storage.ports import TailFile
 from tusd_storage.records import FileRange
 from tusd_storage.tail.files import crc32_of, disk_errors, sync_folder, write_segments
-from tusd_storage.tail.paths import session_id_of, tail_folder, tail_path
+from tusd_storage.tail.paths import session_id_of, tail_folder, tail_name
 from tusd_storage.tail.tail import Content, NodeSpool, NodeTail, found_at, identity_of
 from tusd_storage.tail.together import Together
 
@@ -48,6 +48,7 @@ class NodeTails:
 
     def __init__(self, root: Path, *, fsync: bool = True) -> None:
         self._root = root
+        self._folder = str(tail_folder(root))
         self._fsync = fsync
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tail")
         self._together = Together(self._threads)
@@ -68,6 +69,7 @@ class NodeTails:
         steal: bool,
         fence: Callable[[], None],
         untouched: bool = False,
+        new: bool = False,
     ) -> NodeTail:
         """See `ports.TailStore`. Raises: TailMissing, DiskFull, StaleLease."""
         fd = residue = None
@@ -80,7 +82,7 @@ class NodeTails:
             fd, ours = self._reopened(session_id, left and left[0], size, crc32)
         elif left is not None:
             os.close(left[0])
-        if fresh:
+        if fresh and not new:
             residue = found_at(self._path(session_id))
         if untouched and (residue is not None if fresh else not ours):
             raise StaleLease(session_id)
@@ -126,8 +128,8 @@ class NodeTails:
         if self._open:
             self._timer = asyncio.get_running_loop().call_later(_OPEN_S, self._close_unused)
 
-    def _path(self, session_id: str) -> Path:
-        return tail_path(session_id, root=self._root)
+    def _path(self, session_id: str) -> str:
+        return f"{self._folder}/{tail_name(session_id)}"
 
     def _reopened(
         self, session_id: str, fd: int | None, size: int, crc32: int
@@ -153,7 +155,7 @@ class NodeTails:
     def _guard(
         self,
         session_id: str,
-        path: Path,
+        path: str,
         size: int,
         crc32: int,
         steal: bool,
@@ -186,14 +188,14 @@ class NodeTails:
         if found != crc32:
             raise TailMissing(session_id, "damaged")
 
-    def _move(self, fd: int, path: Path, size: int) -> int:
+    def _move(self, fd: int, path: str, size: int) -> int:
         """Copies the tail into a new file under the same name; returns its handle."""
-        new, name = tempfile.mkstemp(dir=path.parent, prefix=_MOVING)
+        new, name = tempfile.mkstemp(dir=self._folder, prefix=_MOVING)
         try:
             write_segments(new, 0, [FileRange(fd=fd, offset=0, size=size)])
             os.fdatasync(new)
             Path(name).replace(path)
-            sync_folder(path.parent)
+            sync_folder(Path(self._folder))
         except BaseException:
             os.close(new)
             Path(name).unlink(missing_ok=True)
@@ -207,7 +209,7 @@ class NodeTails:
         return NodeSpool(fd, self._run_together)
 
     def _anonymous(self) -> int:
-        with disk_errors(), tempfile.TemporaryFile(dir=tail_folder(self._root)) as file:
+        with disk_errors(), tempfile.TemporaryFile(dir=self._folder) as file:
             return os.dup(file.fileno())
 
     async def delete(self, session_id: str) -> bool:
@@ -228,16 +230,16 @@ class NodeTails:
             os.close(fd)
 
     @staticmethod
-    def _unlink(path: Path) -> bool:
+    def _unlink(path: str) -> bool:
         try:
-            path.unlink()
+            Path(path).unlink()
         except FileNotFoundError:
             return False
         return True
 
     def scan(self) -> Iterator[TailFile]:
         """See `ports.TailStore`. Blocking, one directory entry at a time."""
-        with os.scandir(tail_folder(self._root)) as entries:
+        with os.scandir(self._folder) as entries:
             for entry in entries:
                 session_id = session_id_of(Path(entry.path))
                 if session_id is None:
