@@ -40,6 +40,12 @@ def resident_bytes(pid: int) -> int:
     return sum(_status(member, "VmRSS") for member in tree(pid))
 
 
+def stolen_s() -> float:
+    """Processor seconds that the host gave to others while this machine wanted them."""
+    fields = next(_lines("/proc/stat", "cpu "), "").split()
+    return int(fields[7]) / TICKS_PER_S if len(fields) > 7 else 0.0
+
+
 def load_average() -> float:
     """Of the last minute."""
     return os.getloadavg()[0]
@@ -74,4 +80,4 @@ def _status(pid: int, name: str) -> int:
 def _lines(path: str, name: str) -> Iterator[str]:
     for line in Path(path).read_text().splitlines():
         if line.startswith(name):
-            yield line.partition(":")[2].strip()
+            yield line[len(name) :].lstrip(" \t:")

@@ -1,8 +1,10 @@
 """One measurement: a fresh server in front of a fresh store, warmed up, driven, and read."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -38,6 +40,8 @@ class Sample:
     s3_requests: dict[str, int] = field(default_factory=dict)
     s3_per_upload: float = 0.0
     load_average: float = 0.0
+    stolen: float = 0.0
+    """What neighbours took of all the processors meanwhile, 0 to 1."""
     failure: str | None = None
 
     def as_json(self) -> dict[str, object]:
@@ -69,9 +73,12 @@ def measure(server: Server, workload: Workload, number: int, *, cache: Path, dat
         ):
             warm_up(cache, program.port, server.path)
             store.requests()
+            stolen_before, began = machine.stolen_s(), time.monotonic()
             cpu_before = machine.cpu_s(program.pid)
             report = drive(cache, program.port, server.path, workload.arguments)
             cpu_at_end = machine.cpu_s(program.pid) - cpu_before
+            passed = (time.monotonic() - began) * (os.cpu_count() or 1)
+            stolen = (machine.stolen_s() - stolen_before) / passed
             requests = store.requests()
             cpu_s = machine.cpu_s(program.pid) - cpu_before
             peak = machine.peak_bytes(program.pid)
@@ -94,6 +101,7 @@ def measure(server: Server, workload: Workload, number: int, *, cache: Path, dat
         s3_requests=requests,
         s3_per_upload=sum(requests.values()) / max(1, workload.uploads),
         load_average=load_before,
+        stolen=stolen,
     )
 
 

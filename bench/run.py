@@ -1,6 +1,6 @@
 """Measures tusd-py and its peers, one workload after the other, the servers in turn.
 
-make bench                      everything, three rounds: about an hour
+make bench                      everything, three rounds: about an hour; RESULTS.md
 make bench-quick                smaller, one round: a few minutes
 make bench ARGS="--only A,H --servers tusd-py,node --rounds 5"
 """
@@ -46,16 +46,16 @@ def main() -> int:
         results = report.Results(samples)
         text = page(results, rows, columns, versions, skipped, limits, started, options)
         if options.output:  # after each: a run that is ended early leaves what it has
-            raw = {
+            about = {
                 "started": started.isoformat(timespec="seconds"),
                 "machine": machine.description(),
                 "versions": versions,
                 "skipped": skipped,
                 "load_generator": limits,
-                "samples": [sample.as_json() for sample in samples],
             }
             options.output.write_text(text)
-            options.output.with_suffix(".json").write_text(json.dumps(raw, indent=1) + "\n")
+            lines = (json.dumps(record) for record in [about, *(s.as_json() for s in samples)])
+            options.output.with_suffix(".jsonl").write_text("\n".join(lines) + "\n")
     print(text)
     return 1 if any(s.failure and s.server in report.OWN for s in samples) else 0
 
@@ -75,9 +75,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, help="where servers keep their state: a real disk [in the cache]"
     )
-    parser.add_argument("--output", type=Path, help="write the page there, raw data beside it")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="write the page there, raw data beside it [a run of everything: RESULTS.md]",
+    )
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 3)
+    if not options.output and not (options.quick or options.only or options.servers):
+        options.output = HERE / "RESULTS.md"
     return options
 
 
@@ -123,6 +129,8 @@ def run(
         for number in range(options.rounds):
             order = columns[number % len(columns) :] + columns[: number % len(columns)]
             for server in order:
+                if row.store != "null" and not server.uses_store:
+                    continue
                 with scratch(parent) as folder:
                     yield measure(server, row, number, cache=options.cache, data=folder)
             if row.store == "seaweed":
@@ -174,7 +182,13 @@ def page(
     options: argparse.Namespace,
 ) -> str:
     """RESULTS.md."""
+    given = " ".join(
+        f"--{name} {value}"
+        for name, value in (("only", options.only), ("servers", options.servers))
+        if value
+    )
     command = f"make bench{'-quick' if options.quick else ''}"
+    command += f' ARGS="{given}"' if given else ""
     lines = [
         "# Results",
         "",
@@ -193,26 +207,37 @@ def page(
         "",
         report.tables(results, rows, columns),
         bars.table(results, rows),
+        "What is missed has its profile in [PROFILES.md](PROFILES.md).",
+        "",
         "## Noise",
         "",
-        f"- Load average before the runs: {load_range(results, rows, columns)}.",
+        f"- Load average before the runs: {of_all(results, rows, columns, 'load_average', '.1f')}.",
+        "- What the machine's neighbours took of its processors during a run: "
+        f"{of_all(results, rows, columns, 'stolen', '.0%')}.",
         report.notes(results, rows, columns),
         "",
     ]
     return "\n".join(lines)
 
 
-def load_range(results: report.Results, rows: list[Workload], columns: list[Server]) -> str:
-    """The machine's load when each run began; the run before it counts too."""
-    loads = sorted(
-        sample.load_average
+def of_all(
+    results: report.Results,
+    rows: list[Workload],
+    columns: list[Server],
+    name: str,
+    form: str,
+) -> str:
+    """A field of all samples: from, to, median."""
+    values: list[float] = sorted(
+        getattr(sample, name)
         for row in rows
         for server in columns
         for sample in results.good(row.key, server.key)
     )
-    return (
-        f"{loads[0]:.1f} to {loads[-1]:.1f}, median {loads[len(loads) // 2]:.1f}" if loads else "–"
-    )
+    if not values:
+        return "–"
+    least, middle, most = values[0], values[len(values) // 2], values[-1]
+    return f"{least:{form}} to {most:{form}}, median {middle:{form}}"
 
 
 def leave(_number: int, _frame: object) -> None:

@@ -47,6 +47,8 @@ class Server:
     """From the cache, the port, a folder for state, and the store."""
     path: str = "/files/"
     note: str = ""
+    uses_store: bool = True
+    """Whether it is measured where the store makes the difference."""
 
     def program(self, cache: Path, folder: Path, store: Store) -> Program:
         """The server, not started yet."""
@@ -285,6 +287,7 @@ def servers(database: str | None = None, settings: Mapping[str, str] | None = No
             path="/files",
             note="the crate has no S3 storage: it only writes files to the local disk, and does not"
             " count as a peer in the ratios",
+            uses_store=False,
         ),
     ]
 
