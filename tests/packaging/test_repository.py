@@ -1,5 +1,6 @@
 """What must hold for the files themselves: layers, locks, and no trace of a machine."""
 
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = {".py", ".md", ".toml", ".lock", ".js", ".mjs", ".json", ".html", ".css", ".txt", ".yaml"}
@@ -92,6 +94,25 @@ def test_the_python_lock_pins_every_requirement_and_names_no_index() -> None:
         *(text for group in project["dependency-groups"].values() for text in group),
     ]
     assert {_canonical(Requirement(text).name) for text in wanted} <= pinned
+
+
+def test_the_python_lock_can_be_installed_on_the_oldest_python_that_is_promised() -> None:
+    """Debian 12 has 3.11.2: what asks for a later patch level could not be installed there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest = f"{project['requires-python'].removeprefix('>=')}.0"
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pinned = [line.partition("==") for line in lines if line and not line.startswith("#")]
+    looked_at = 0
+    for name, _, version in pinned:
+        try:
+            installed = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of an extra that is not needed here, or for another Python
+        if installed.version == version:
+            looked_at += 1
+            wanted = installed.metadata.get("Requires-Python") or ""
+            assert SpecifierSet(wanted).contains(oldest), f"{name} {version}: {wanted}"
+    assert looked_at > len(pinned) * 0.8
 
 
 def _canonical(name: str) -> str:
