@@ -13,7 +13,7 @@ import pytest
 from isal import isal_zlib
 
 from tusd_py.telemetry.stages import Stages
-from tusd_py.uploads import appender
+from tusd_py.uploads import appender, memory
 from tusd_py.uploads.appender import Appender, AppendTools
 from tusd_py.uploads.body import Interrupted, Stop
 from tusd_py.uploads.memory import MemoryBudget, PartBuffer
@@ -355,3 +355,54 @@ async def test_who_is_told_to_stop_before_a_slab_is_free_reads_no_further() -> N
     await spilling
     await ended(bench)
     assert bench.tail.data == b"A" * 10 + b"B" * FAST
+
+
+async def test_who_reads_fast_waits_for_what_others_send_and_needs_no_disk() -> None:
+    bench = Bench(length=None)
+    bench.budget.leaving += 1
+    bench.budget.used += 10 * MIB  # others have spent the budget, and are sending
+    bench.reader.queue.put_nowait(b"A" * FAST)
+    await spin()
+    assert bench.reader.room is None and bench.reader.queue.empty()
+    bench.budget.give(10 * MIB)
+    await spin()
+    assert bench.reader.room is not None
+    assert bench.spool.data == b""
+    await bench.end()
+    assert bench.tail.data == b"A" * FAST
+
+
+async def test_who_waits_for_others_in_vain_goes_to_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "_PATIENCE_S", 0.01)
+    bench = Bench(length=None)
+    bench.budget.leaving += 1
+    bench.budget.used += 10 * MIB
+    bench.reader.queue.put_nowait(b"A" * FAST)
+    async with asyncio.timeout(5):
+        while bench.spool.data != b"A" * FAST:
+            await asyncio.sleep(0.001)
+    bench.reader.queue.put_nowait(b"B" * FAST)
+    await spin()
+    bench.reader.queue.put_nowait(b"")
+    await bench.run
+    assert bench.tail.data == b"A" * FAST + b"B" * FAST
+
+
+async def test_who_sends_a_part_is_counted_while_it_does() -> None:
+    bench = Bench(length=None)
+    counted = []
+
+    async def looked_at(*call: Any) -> Part:
+        counted.append(bench.budget.leaving)
+        if call[3] == 2:
+            raise StoreUnavailable("down")
+        return await stored(*call)
+
+    bench.upload_part = looked_at
+    bench.reader.queue.put_nowait(bytes(8 * MIB))
+    await spin()
+    assert counted == [1, 1] and bench.budget.leaving == 0
+    with pytest.raises(StoreUnavailable):
+        await bench.end()

@@ -122,3 +122,44 @@ async def test_slabs_that_nobody_takes_are_given_back(monkeypatch: pytest.Monkey
         while used() is not None:
             await asyncio.sleep(0.001)
     assert budget.used == 0
+
+
+async def test_who_waits_for_memory_is_woken_when_there_is_some() -> None:
+    budget = MemoryBudget(limit=2 * SLAB)
+    budget.leaving = 1
+    slabs = [budget.take_slab() for _ in range(3)]
+    waiting = [asyncio.create_task(budget.freed()) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    budget.give_slab(slabs.pop())
+    await asyncio.sleep(0)
+    assert not waiting[1].done() and budget.spent  # still no room
+    budget.give_slab(slabs.pop())
+    assert await waiting[1] and not budget.spent
+    assert waiting[0].cancelled()
+
+
+async def test_nobody_waits_for_memory_that_nobody_is_about_to_give() -> None:
+    budget = MemoryBudget(limit=SLAB)
+    budget.take_slab()
+    async with asyncio.timeout(memory._PATIENCE_S / 2):
+        assert not await budget.freed()
+
+
+async def test_who_waited_in_vain_spares_the_others_the_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "_PATIENCE_S", 0.01)
+    budget = MemoryBudget(limit=SLAB)
+    budget.leaving = 1
+    slab = budget.take_slab()
+    assert not await budget.freed()
+    monkeypatch.setattr(memory, "_PATIENCE_S", 60)
+    async with asyncio.timeout(5):
+        assert not await budget.freed()  # the store does not move
+    budget.give_slab(slab)
+    budget.take_slab()
+    waiting = asyncio.create_task(budget.freed())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()  # it does again
+    waiting.cancel()

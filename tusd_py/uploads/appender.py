@@ -215,8 +215,12 @@ class Appender:
         if slicer.full():
             await self._feed(b"", self.last_activity)
         most = min(slicer.room, self._room)
-        if not most or budget.spent:
+        if not most:
             return 0
+        if budget.spent:
+            await self._relieve()
+            if budget.spent:
+                return 0
         buffer = self._buffer
         await buffer.settled()
         self._check()
@@ -264,12 +268,12 @@ class Appender:
         await self._relieve()
 
     async def _relieve(self) -> None:
-        """With the memory budget spent: wait for our own parts, or move our bytes to disk."""
-        if not self._buffer.in_memory or not self._tools.budget.spent:
+        """With the memory budget spent: wait for parts on their way, or move our bytes to disk."""
+        if not self._tools.budget.spent:
             return
         if self._sending:
             await self._wait_one()
-        else:
+        elif not await self._tools.budget.freed() and self._buffer.in_memory:
             await self._buffer.spill(self._tools.new_spool)
 
     async def _launch(self) -> None:
@@ -291,7 +295,8 @@ class Appender:
             await self._ledger.opened(upload_id)
 
     async def _send(self, number: int, buffer: PartBuffer) -> None:
-        session = self._ledger.session
+        session, budget = self._ledger.session, self._tools.budget
+        budget.leaving += 1
         try:
             await buffer.settled()
             with self._tools.stages.measure(Stage.PART, size=buffer.size):
@@ -312,6 +317,7 @@ class Appender:
             log.exception("part_failed", upload=session.id, number=number)
             self._fail(StoreUnavailable(f"part {number}: {type(error).__name__}"))
         finally:
+            budget.leaving -= 1
             del self._sending[number]
 
     async def _commit_landed(self) -> None:

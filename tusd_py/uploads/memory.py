@@ -16,6 +16,8 @@ from tusd_storage.records import Body, FileRange, Segment
 SLAB_SIZE = 1024 * 1024
 _UNUSED_S = 0.5
 """Slabs that nobody wants for so long, or twice so long at most, are given back to the system."""
+_PATIENCE_S = 0.25
+"""How long an upload waits for memory that the store is about to free, before it goes to disk."""
 
 
 class MemoryBudget:
@@ -24,6 +26,11 @@ class MemoryBudget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+        self.leaving = 0
+        """Buffers that are on their way to the store, and will be freed when they are there."""
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._stalled = False
+        """Whether somebody waited in vain since memory was last to be had."""
         self._spare: list[memoryview] = []
         self._unused = 0
         """So many of the spare ones, at least, nobody took since we looked last."""
@@ -41,12 +48,35 @@ class MemoryBudget:
 
     def give_slab(self, slab: memoryview) -> None:
         """Takes a slab back, in the event loop. Nobody may read or write it any more."""
-        self.used -= SLAB_SIZE
+        self.give(SLAB_SIZE)
         # The system clears a new one, page by page, while it is filled.
         if self.used + len(self._spare) * SLAB_SIZE < self.limit:
             self._spare.append(slab)
             if not self._looking:
                 self._look_later()
+
+    def give(self, count: int) -> None:
+        """Takes back so many bytes that were counted as used, in the event loop."""
+        self.used -= count
+        if self.used < self.limit:
+            self._stalled = False
+            for one in self._waiting:
+                if not one.done():
+                    one.set_result(None)
+
+    async def freed(self) -> bool:
+        """Waits for what is on its way to the store; False if that frees nothing soon enough."""
+        if not self.leaving or self._stalled:
+            return False
+        one: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(one)
+        try:
+            await asyncio.wait((one,), timeout=_PATIENCE_S)
+        finally:
+            self._waiting.discard(one)
+        if not one.done():
+            self._stalled = True
+        return one.done()
 
     def _look_later(self) -> None:
         self._looking = True
@@ -190,6 +220,6 @@ class _Held:
         """Gives everything back; holds nothing afterwards."""
         for slab in self.slabs:
             budget.give_slab(slab)
-        budget.used -= self.counted
+        budget.give(self.counted)
         self.chunks, self.slabs = [], []
         self.begin = self.end = self.counted = 0
