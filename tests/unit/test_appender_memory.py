@@ -406,3 +406,27 @@ async def test_who_sends_a_part_is_counted_while_it_does() -> None:
     assert counted == [1, 1] and bench.budget.leaving == 0
     with pytest.raises(StoreUnavailable):
         await bench.end()
+
+
+async def test_whoever_is_cancelled_again_and_again_leaves_nothing_behind() -> None:
+    """As a time-out of a framework around the application does it."""
+    bench = Bench(length=None)
+    landing = asyncio.Event()
+
+    async def slow(*call: Any) -> Part:
+        await landing.wait()
+        return await stored(*call)
+
+    bench.upload_part = slow
+    bench.reader.queue.put_nowait(bytes(4 * MIB))
+    await spin()
+    bench.reader.arrive(b"A" * FAST)
+    await spin()
+    for _ in range(5):
+        bench.run.cancel()
+        await spin()
+    assert not bench.run.done() and bench.budget.used
+    landing.set()
+    with pytest.raises(asyncio.CancelledError):
+        await bench.run
+    assert bench.budget.used == 0 and bench.budget.leaving == 0

@@ -1,6 +1,7 @@
 """The tail of a node: path, guard, append, drop, theft, and what a crash leaves."""
 
 import asyncio
+import errno
 import os
 import resource
 import time
@@ -274,6 +275,43 @@ async def test_a_process_without_open_files_left_has_lost_no_tail(
             os.close(fd)
     tail = await opened(other, b"hello")
     await tail.aclose()
+    await other.aclose()
+
+
+async def test_a_new_tail_whose_name_cannot_be_flushed_stays_open_for_nobody(
+    tails: NodeTails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one open file left each new tail took that for good."""
+
+    def none_left(_: Path) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr("tusd_storage.tail.tail.sync_folder", none_left)
+    tail = await tails.open(ID, size=0, crc32=0, fresh=True, steal=False, fence=alive)
+    with pytest.raises(DiskFull):
+        await tail.append([b"hello"], crc32=0).ahead()
+    assert open_files(tmp_path) == 0
+    await tail.aclose()
+
+
+async def test_who_stood_still_over_the_copy_of_a_tail_replaces_none(
+    tails: NodeTails, tmp_path: Path
+) -> None:
+    """Somebody has taken it over meanwhile, and acknowledged more."""
+    await written(tails, b"hello")
+    before, asked = tail_path(ID, root=tmp_path).stat().st_ino, []
+
+    def lost_meanwhile() -> None:
+        asked.append(None)
+        if len(asked) > 1:
+            raise LeaseLost(ID)
+
+    other = NodeTails(tmp_path)
+    crc32 = zlib.crc32(b"hello")
+    with pytest.raises(LeaseLost):
+        await other.open(ID, size=5, crc32=crc32, fresh=False, steal=True, fence=lost_meanwhile)
+    assert tail_path(ID, root=tmp_path).stat().st_ino == before
+    assert len(list(tail_path(ID, root=tmp_path).parent.iterdir())) == 1
     await other.aclose()
 
 

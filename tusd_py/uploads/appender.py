@@ -8,7 +8,7 @@ With a checksum nothing is committed before it matched.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from tusd_py.uploads.ledger import Ledger
 from tusd_py.uploads.memory import MemoryBudget, PartBuffer
 from tusd_py.uploads.slicer import Slicer
 from tusd_storage.errors import LeaseLost, StorageError, StoreUnavailable
+from tusd_storage.pool import despite_cancellation
 from tusd_storage.ports import ObjectStore, Spool, Tail
 from tusd_storage.records import Part, UploadSession
 
@@ -169,10 +170,21 @@ class Appender:
             self._tell_received(stop)
             return await self._settle(stop)
         finally:
-            await self._wait_all()
-            for buffer in (*self._unsent.values(), self._buffer):
-                await buffer.settled()
+            cancelled, buffers = False, (*self._unsent.values(), self._buffer)
+            if self._sending or any(buffer.moving for buffer in buffers):
+                # Whoever is cancelled once may be so again, and threads read these bytes.
+                still = asyncio.ensure_future(self._still(buffers))
+                cancelled = await despite_cancellation(still)
+            for buffer in buffers:
                 buffer.close()
+            if cancelled:
+                raise asyncio.CancelledError
+
+    async def _still(self, buffers: Iterable[PartBuffer]) -> None:
+        """Waits until nothing reads or writes these any more."""
+        await self._wait_all()
+        for buffer in buffers:
+            await buffer.settled()
 
     async def _receive(self) -> Stop:
         loop_time = asyncio.get_running_loop().time

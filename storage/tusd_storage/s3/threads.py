@@ -7,10 +7,10 @@ asyncio's default pool is never used: whoever fills that one must not stop us, n
 import asyncio
 import concurrent.futures
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from tusd_storage.errors import StoreRefused
+from tusd_storage.pool import Pool, despite_cancellation
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ class Threads:
     """One pool. Threads are started when first needed."""
 
     def __init__(self, name: str, size: int) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=size, thread_name_prefix=f"s3-{name}")
+        self._executor = Pool(size, f"s3-{name}")
         self._running: set[concurrent.futures.Future[Any]] = set()
 
     def submit(self, call: Callable[[], T]) -> concurrent.futures.Future[T]:
@@ -58,7 +58,7 @@ class Threads:
         except asyncio.CancelledError:
             if not future.cancel():
                 abort()
-            await _despite_cancellation(waiter)
+            await despite_cancellation(waiter)
             raise
 
     async def aclose(self) -> None:
@@ -66,17 +66,6 @@ class Threads:
         self._executor.shutdown(wait=False)
         if self._running:
             await asyncio.wait([asyncio.wrap_future(future) for future in set(self._running)])
-
-
-async def _despite_cancellation(waiter: asyncio.Future[T]) -> None:
-    """Waits until the future is done, however often this task is cancelled meanwhile."""
-    while not waiter.done():
-        try:
-            await asyncio.wait([waiter])
-        except asyncio.CancelledError:
-            continue
-    if not waiter.cancelled():
-        waiter.exception()  # retrieved, so that nobody warns about it
 
 
 def _discard(done: concurrent.futures.Future[T], discard: Callable[[T], None]) -> None:

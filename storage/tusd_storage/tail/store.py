@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -18,9 +17,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tusd_storage.errors import StaleLease, TailMissing
+from tusd_storage.pool import Pool, despite_cancellation
 from tusd_storage.ports import TailFile
 from tusd_storage.records import FileRange
-from tusd_storage.tail.files import crc32_of, disk_errors, sync_folder, write_segments
+from tusd_storage.tail.files import crc32_of, disk_errors, write_segments
 from tusd_storage.tail.paths import session_id_of, tail_folder, tail_name
 from tusd_storage.tail.tail import Content, NodeSpool, NodeTail, found_at, identity_of
 from tusd_storage.tail.together import Together
@@ -50,7 +50,7 @@ class NodeTails:
         self._root = root
         self._folder = str(tail_folder(root))
         self._fsync = fsync
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tail")
+        self._threads = Pool(_THREADS, "tail")
         self._together = Together(self._threads)
         self._trusted: OrderedDict[str, Content] = OrderedDict()
         self._open: OrderedDict[str, tuple[int, float]] = OrderedDict()
@@ -172,7 +172,7 @@ class NodeTails:
             with disk_errors():
                 if os.fstat(fd).st_size > size:
                     os.ftruncate(fd, size)
-                return self._move(fd, path, size) if steal else fd
+                return self._move(fd, path, size, fence) if steal else fd
         except BaseException:
             os.close(fd)
             raise
@@ -188,18 +188,24 @@ class NodeTails:
         if found != crc32:
             raise TailMissing(session_id, "damaged")
 
-    def _move(self, fd: int, path: str, size: int) -> int:
+    def _move(self, fd: int, path: str, size: int, fence: Callable[[], None]) -> int:
         """Copies the tail into a new file under the same name; returns its handle."""
-        new, name = tempfile.mkstemp(dir=self._folder, prefix=_MOVING)
+        # Open before the name changes: a rename that could not be flushed might not last.
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            write_segments(new, 0, [FileRange(fd=fd, offset=0, size=size)])
-            os.fdatasync(new)
-            Path(name).replace(path)
-            sync_folder(Path(self._folder))
-        except BaseException:
-            os.close(new)
-            Path(name).unlink(missing_ok=True)
-            raise
+            new, name = tempfile.mkstemp(dir=self._folder, prefix=_MOVING)
+            try:
+                write_segments(new, 0, [FileRange(fd=fd, offset=0, size=size)])
+                os.fdatasync(new)
+                fence()  # who stood still meanwhile has lost it, and its copy is old
+                Path(name).replace(path)
+                os.fsync(folder)
+            except BaseException:
+                os.close(new)
+                Path(name).unlink(missing_ok=True)
+                raise
+        finally:
+            os.close(folder)
         os.close(fd)
         return new
 
@@ -263,11 +269,11 @@ class NodeTails:
 
     async def _run(self, work: Callable[..., T], /, *args: Any) -> T:
         """Awaits blocking work; a cancelled caller waits for the thread before it goes."""
-        return await _outcome(self._submit(work, *args), _forget)
+        return await _outcome(self._submit(work, *args))
 
     async def _run_together(self, work: Callable[..., T], /, *args: Any) -> T:
         """The same, for work that may wait for what others ask for meanwhile."""
-        return await _outcome(self._together.run(partial(work, *args)), _forget)
+        return await _outcome(self._together.run(partial(work, *args)))
 
     async def _opened(self, work: Callable[..., int], /, *args: Any) -> int:
         """As `_run`, of work that opens a file: for a cancelled caller it is closed again."""
@@ -278,21 +284,15 @@ class NodeTails:
 
 
 async def _outcome(
-    future: "asyncio.Future[T]", abandon: Callable[["asyncio.Future[T]"], None]
+    future: "asyncio.Future[T]", abandon: Callable[["asyncio.Future[T]"], None] | None = None
 ) -> T:
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        future.add_done_callback(abandon)
-        while not future.done():  # whoever is cancelled once may be so again
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([future])
+        if abandon is not None:
+            future.add_done_callback(abandon)
+        await despite_cancellation(future)
         raise
-
-
-def _forget(future: "asyncio.Future[T]") -> None:
-    """Nobody is there any more whom an error could be told."""
-    future.exception()
 
 
 def _close(future: "asyncio.Future[int]") -> None:

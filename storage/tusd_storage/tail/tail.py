@@ -147,7 +147,11 @@ class NodeTail:
             except FileExistsError as error:
                 raise LeaseLost(self._session_id) from error
         if self._fsync:
-            sync_folder(path.parent)
+            try:
+                sync_folder(path.parent)
+            except BaseException:
+                os.close(fd)
+                raise
         return fd
 
     def _flush(self, fd: int) -> None:
