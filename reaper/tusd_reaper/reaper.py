@@ -126,13 +126,13 @@ class Reaper:
                         )
                         _raise_bugs(done)
                     acting.add(asyncio.create_task(self._act(due, tally)))
+            await _ended(acting)
         except asyncio.CancelledError:
             for task in acting:
                 task.cancel()
             raise
         finally:
-            if acting:
-                await asyncio.wait(acting)
+            await _ended(acting)
         _raise_bugs(acting)
 
     @staticmethod
@@ -143,6 +143,11 @@ class Reaper:
             tally.did(None)
         except (StorageError, OSError) as error:
             tally.failed(due.subject, error)
+
+
+async def _ended(acting: Collection[asyncio.Task[None]]) -> None:
+    if acting:
+        await asyncio.wait(acting)
 
 
 def _raise_bugs(ended: Iterable[asyncio.Task[None]]) -> None:

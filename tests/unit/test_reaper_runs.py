@@ -133,13 +133,17 @@ async def test_a_run_that_lost_the_lead_stops(world: World, node: ReapedNode) ->
     assert 0 < report.sweeps[0].counters["expired"] < 30
 
 
-async def test_a_cancelled_run_leaves_no_lease(world: World, node: ReapedNode) -> None:
+@pytest.mark.parametrize("later_s", [0, 0.3], ids=["while it looks", "while it only acts"])
+async def test_a_cancelled_run_leaves_no_lease(
+    later_s: float, world: World, node: ReapedNode
+) -> None:
     upload = await large(node)
     world.clock.forward(IDLE + SECOND)
     gate = world.objects.hold("abort_multipart")
     run = asyncio.create_task(sweep(node, Sweep.EXPIRE))
     while not world.objects.calls["abort_multipart"]:
         await asyncio.sleep(0)
+    await asyncio.sleep(later_s)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
