@@ -249,9 +249,23 @@ def test_a_creation_begins_with_its_first_byte(strict: Site) -> None:
         wire.send(b"1234")
         answer = wire.answer()
     assert answer.status == 201 and answer["Upload-Offset"] == "5"
+    assert "Connection" not in answer
     url = strict.tus.location(answer)
     assert strict.bucket.read(url) == b"01234"
     assert strict.tus.delete(url).status == 204
+
+
+def test_a_creation_whose_body_stands_still_is_kept_and_its_connection_closed(
+    strict: Site,
+) -> None:
+    """The rest of the body may come after the answer, where a request would be expected."""
+    head = request_head("POST", "/files/", BODY | {"Upload-Length": "5", "Content-Length": "5"})
+    with Wire(strict.server.port, timeout_s=BODY_S + SLACK_S) as wire:
+        wire.send(head, b"01")
+        answer = wire.answer()
+    assert (answer.status, answer["Upload-Offset"]) == (201, "2")
+    assert answer["Connection"] == "close"
+    assert strict.tus.delete(strict.tus.location(answer)).status == 204
 
 
 def test_a_body_for_a_finished_upload_must_come_in_time(strict: Site) -> None:

@@ -12,7 +12,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from tusd_py.http.body import AsgiBody
-from tusd_py.http.connection import Connection
+from tusd_py.http.connection import MAX_FIELDS, Connection
 from tusd_py.uploads.body import ClientGone
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -314,6 +314,99 @@ async def test_a_body_that_came_whole_is_whole_though_the_client_left() -> None:
     go_on.set()
     await asyncio.sleep(0.01)
     assert got == [b"first", b"later", b""]
+
+
+@pytest.mark.parametrize("where", ["head", "trailers"])
+async def test_fields_without_number_are_refused(where: str) -> None:
+    served: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await read_all(AsgiBody(scope, receive), forever([1000]))
+        served.append(scope["path"])
+        await answer(send)
+
+    fields = b"a:\r\n" * (MAX_FIELDS + 2)  # the parser tells of one when the next begins
+    wire = Wire(app)
+    if where == "head":
+        await wire.send(b"GET /a HTTP/1.1\r\nHost: a\r\n" + fields, forever([100_000]))
+    else:
+        await wire.send(request(b"x", chunked=True)[:-2] + fields, forever([100_000]))
+    await asyncio.sleep(0.01)
+    assert not served and wire.closed
+    assert wire.written.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_blanks_behind_a_value_are_no_part_of_it() -> None:
+    headers: list[tuple[bytes, bytes]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers.extend(scope["headers"])
+        await answer(send)
+
+    wire = Wire(app)
+    await wire.send(b"GET /a HTTP/1.1\r\nHost: a\r\nX:  a b \t \r\n\r\n", forever([1000]))
+    await asyncio.sleep(0.01)
+    assert headers == [(b"host", b"a"), (b"x", b"a b")]
+
+
+@pytest.mark.parametrize("reads", [False, True])
+async def test_a_client_that_waits_for_100_may_never_send_its_body(reads: bool) -> None:
+    """Answered without being asked for it, it sends its next request, or the body: who knows?"""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if reads:
+            await read_all(AsgiBody(scope, receive), forever([1000]))
+        await answer(send)
+
+    wire = Wire(app)
+    head = b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    await wire.send(head, forever([1000]))
+    await asyncio.sleep(0.01)
+    if reads:
+        assert wire.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await wire.send(b"1234", forever([1000]))
+        await asyncio.sleep(0.01)
+    assert wire.written.count(b"200 OK") == 1
+    assert (b"connection: close" in wire.written) is wire.closed is not reads
+
+
+async def test_a_broken_successor_is_not_the_answer_to_the_request_at_work() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    wire = Wire(app)
+    await wire.send(request(b"whole") + b"\x00\x01 no request\r\n\r\n", forever([1000]))
+    await asyncio.sleep(0.01)
+    assert wire.written == b"" and wire.closed
+
+
+@pytest.mark.parametrize("digits", [b"0" * 5000 + b"4", b"9" * 5000])
+async def test_a_length_of_thousands_of_digits_is_refused(digits: bytes) -> None:
+    served: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        served.append(scope["path"])
+        await answer(send)
+
+    wire = Wire(app)
+    head = b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: %b\r\n\r\n1234"
+    await wire.send(head % digits, forever([10_000]))
+    await asyncio.sleep(0.01)
+    assert not served and wire.closed
+    assert wire.written.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_connection_that_breaks_leaves_no_timer() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send)
+
+    wire = Wire(app)
+    await wire.send(request(b""), forever([1000]))
+    await asyncio.sleep(0.01)
+    requests = wire._connection._requests
+    assert requests.timeout_keep_alive_task is not None
+    wire._connection.connection_lost(ConnectionResetError())
+    assert requests.timeout_keep_alive_task is None
 
 
 @pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])

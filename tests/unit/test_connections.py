@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tusd_py.http.connections import FILES_FOR_OTHERS, affordable, raw_problem
+from tusd_py.http.connections import (
+    FILES_FOR_OTHERS,
+    ConnectionLimits,
+    Connections,
+    affordable,
+    raw_problem,
+)
 from tusd_py.http.json_bodies import JsonBodies
 from tusd_py.http.json_errors import Overloaded
 from tusd_py.server import connection_limits
@@ -84,3 +90,51 @@ async def test_json_bodies_do_not_wait_for_ever(closing: bool) -> None:
     with pytest.raises(Interrupted) as caught, bodies.limited(receive) as limited:
         await limited()
     assert caught.value.stop is (Stop.SHUTDOWN if closing else Stop.IDLE)
+
+
+async def test_a_json_body_has_one_time_for_all_of_its_pieces() -> None:
+    bodies = JsonBodies(timeout_s=0.2)
+    pieces = 0
+
+    async def receive() -> dict[str, object]:
+        nonlocal pieces
+        await asyncio.sleep(0.05)
+        pieces += 1
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    with pytest.raises(Interrupted) as caught, bodies.limited(receive) as limited:
+        while pieces < 20:
+            await limited()
+    assert caught.value.stop is Stop.IDLE
+
+
+class _Idle:
+    """A connection without a request; of its last answer so many bytes are on their way."""
+
+    deadline = 0.0
+    unsent = 0
+    unsent_since = 0.0
+
+    def __init__(self, on_its_way: int) -> None:
+        self.transport = self
+        self.on_its_way = on_its_way
+        self.ended = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.on_its_way
+
+    def abort(self) -> None:
+        self.ended = True
+
+    def give_up(self) -> None:
+        raise AssertionError
+
+
+async def test_room_is_not_made_in_the_middle_of_an_answer() -> None:
+    connections = Connections(ConnectionLimits(max_connections=3))
+    clients = [_Idle(100), _Idle(0), _Idle(0)]
+    for client in (*clients, _Idle(0)):
+        assert connections.admit(client, client)  # type: ignore[arg-type]
+    assert [client.ended for client in clients] == [False, True, False]
+    for client in clients:
+        connections.closed(client)  # type: ignore[arg-type]

@@ -53,6 +53,7 @@ def test_fixed_values_are_those_of_the_code() -> None:
     values = [row[1] for row in table("Fixed")]
     assert values == [
         f"{connection.MAX_HEAD_SIZE // 1024} KiB",
+        str(connection.MAX_FIELDS),
         "exactly 1",
         str(connection.MAX_PIPELINED),
         str(concat.MAX_PARTIALS),

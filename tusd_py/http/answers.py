@@ -10,6 +10,7 @@ from tusd_py.hooks.events import HttpResponse
 
 PROBLEM = "application/problem+json"
 _TYPE = "content-type"
+_BODYLESS = (204, 304)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +54,13 @@ async def send_answer(
     wants, so that the client sees the answer.
     """
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-    if status != 204:
+    bodyless = status in _BODYLESS
+    if not bodyless:
         raw.append((b"content-length", str(len(content)).encode()))
     if drain is not None:
         raw.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": raw})
-    body = content if with_body and status != 204 else b""
+    body = content if with_body and not bodyless else b""
     if drain is not None:
         await send({"type": "http.response.body", "body": body, "more_body": True})
         await drain()

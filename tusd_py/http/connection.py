@@ -1,10 +1,12 @@
 """The HTTP/1.1 connection under uvicorn: what its parser leaves to the one who uses it.
 
-Owns four things below ASGI. A head, trailer or chunk extension without end is refused instead of
-collected; so is a queue of requests without end. Trailers are kept apart from the headers: they
-may arrive before the application has looked at these, and would be taken for them (RFC 9110,
-section 6.5.1). A body of known length goes past the parser, straight into the memory its reader
-names. And `connections`, which says what a client may take of the process, hears what happens.
+Owns five things below ASGI. A head, trailer or chunk extension without end is refused instead of
+collected; so is a queue of requests without end. Where a client waits for 100 and gets an answer,
+the connection ends: nobody knows whether its body still comes. Trailers are kept apart from the
+headers: they may arrive before the application has looked at these, and would be taken for them
+(RFC 9110, section 6.5.1). A body of known length goes past the parser, straight into the memory its
+reader names. And `connections`, which says what a client may take of the process, hears what
+happens.
 """
 
 import asyncio
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_HEAD_SIZE = 256 * 1024
 """Bytes of one head: room for a final upload that names 1000 partial ones by absolute URLs."""
+MAX_FIELDS = 1000
+"""Header fields of one request; trailers as many again."""
 MAX_PIPELINED = 16
 """Requests that may wait behind the one being served."""
 
@@ -36,6 +40,11 @@ _HEAD_TOO_LARGE = raw_problem(
     "431 Request Header Fields Too Large",
     "headers_too_large",
     f"the headers have more than {MAX_HEAD_SIZE} bytes",
+)
+_TOO_MANY_FIELDS = raw_problem(
+    "431 Request Header Fields Too Large",
+    "headers_too_large",
+    f"there are more than {MAX_FIELDS} header fields",
 )
 _HEAD_TOO_SLOW = raw_problem("408 Request Timeout", "head_timeout", "the headers came too slowly")
 _INVALID = raw_problem("400 Bad Request", "invalid_request", "this is no HTTP/1.1 request")
@@ -110,8 +119,12 @@ class Inflow:
         cycle.message_event.set()
 
 
-class TooManyPipelined(Exception):
+class TooManyFields(Exception):
     """Ends the parsing of what a client sent."""
+
+
+class TooManyPipelined(Exception):
+    """As above."""
 
 
 class WrongHost(Exception):
@@ -139,6 +152,8 @@ class Requests(HttpToolsProtocol):
     _deaf = False
     """After a request to upgrade: the parser has dropped an unknown part of what follows it."""
     _served: RequestResponseCycle | None = None
+    _refusal = _INVALID
+    """What a client gets whose request cannot be parsed."""
     deadline = 0.0
     unsent = 0
     unsent_since = 0.0
@@ -160,6 +175,7 @@ class Requests(HttpToolsProtocol):
             served.disconnected = True
             served.message_event.set()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn does so where nothing broke
 
     def give_up(self) -> None:
         """No head came in time."""
@@ -186,9 +202,9 @@ class Requests(HttpToolsProtocol):
         if (
             served is None
             or served.response_complete
-            or (served is self.cycle and not served.response_started)
+            or (served is self.cycle and served.more_body and not served.response_started)
         ):
-            self.transport.write(_INVALID)
+            self.transport.write(self._refusal)
         self.transport.close()
 
     def _unsupported_upgrade_warning(self) -> None:
@@ -203,6 +219,13 @@ class Requests(HttpToolsProtocol):
         if self.places is not None:
             self.places.begins(self)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header field, or a trailer; the parser leaves blanks at its end."""
+        if len(self.headers) >= MAX_FIELDS:
+            self._refusal = _TOO_MANY_FIELDS
+            raise TooManyFields
+        super().on_header(name, value.rstrip(b" \t"))
+
     def on_headers_complete(self) -> None:
         """The application's task is made here, and runs when all bytes at hand are parsed."""
         if len(self.pipeline) >= MAX_PIPELINED:
@@ -212,13 +235,13 @@ class Requests(HttpToolsProtocol):
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
             raise WrongHost
+        length = None if self.parser.should_upgrade() else _content_length(self.headers)
         self._fruitful = True
         self._head_begun = False
         if self.places is not None:
             self.places.serves(self)
         super().on_headers_complete()
         extensions: dict[str, Any] = {}
-        length = None if self.parser.should_upgrade() else _content_length(self.headers)
         if length:
             self._sized = extensions[INFLOW] = Inflow(self.cycle, length)
         self.headers = []  # where the parser puts what follows
@@ -257,7 +280,9 @@ class Requests(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
         self._served = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(
+            cycle, _unasked(cycle, app) if cycle.waiting_for_100_continue else app
+        )
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -304,6 +329,20 @@ class Connection(asyncio.BufferedProtocol):
             self._requests.data_received(bytes(_scratch[:nbytes]))
         else:
             self._requests.body_arrived(inflow, nbytes)
+
+
+def _unasked(cycle: RequestResponseCycle, app: "ASGI3Application") -> "ASGI3Application":
+    """The application, whose answer closes the connection of a client that still waits for 100."""
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        async def closing(message: Any) -> None:
+            if cycle.waiting_for_100_continue and cycle.more_body:
+                cycle.keep_alive = False
+            await send(message)
+
+        await app(scope, receive, closing)
+
+    return serve
 
 
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:

@@ -124,8 +124,12 @@ class Connections:
         self._waiting.pop(client, None)
 
     def _make_room(self) -> bool:
-        """Closes the connection that has waited longest without a request, if there is one."""
-        oldest = next(iter(self._waiting), None)
+        """Closes the connection that has waited longest without a request, if there is one.
+
+        Not one to which an answer is still being sent.
+        """
+        idle = (one for one in self._waiting if not one.transport.get_write_buffer_size())
+        oldest = next(idle, None)
         if oldest is None:
             return False
         self.closed(oldest)

@@ -3,6 +3,7 @@
 Owns a limit over all requests of the process, below the JSON endpoints. Knows none of them.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -42,13 +43,16 @@ class JsonBodies:
         """The request's `receive`, which raises Interrupted and Overloaded."""
         taken = 0
         ended = False
+        until: float | None = None
 
         async def read() -> Message:
-            nonlocal taken, ended
+            nonlocal taken, ended, until
             if ended:
                 return await receive()
+            now = time.monotonic()
+            until = now + self._timeout_s if until is None else until
             try:
-                async with self._deadlines.within(self._timeout_s):
+                async with self._deadlines.within(max(0.0, until - now)):
                     message = await receive()
             except TimeoutError:
                 closing = self._deadlines.closing

@@ -115,9 +115,15 @@ class TusEndpoint:
 
     def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers: dict[str, str] = {}
+        repeated: dict[str, list[str]] = {}
         for raw_name, raw_value in scope["headers"]:
             name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+            if name in headers:
+                repeated.setdefault(name, [headers[name]]).append(value)
+            else:
+                headers[name] = value
+        for name, values in repeated.items():
+            headers[name] = ", ".join(values)
         path: str = scope["path"]
         base = self._locations.path(scope)
         upload_id = path[len(base) :] if path.startswith(base) else ""
@@ -180,7 +186,7 @@ class TusEndpoint:
             expires=_expires(session),
             crc32=session.crc32,
         )
-        refused_body = repeated and _has_unread(exchange)
+        refused_body = _has_unread(exchange)
         said = await self._final(session, said)
         await self._answer(exchange, 201, headers, refused_body=refused_body, said=said)
 
