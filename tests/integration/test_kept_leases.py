@@ -156,7 +156,7 @@ async def test_where_a_chosen_id_had_a_tail_before_the_new_one_takes_its_place(
     data = os.urandom(3000)
     path = tail_path("a~mine", root=tmp_path / "tails")
     path.write_bytes(b"of an upload that is no longer in the database")
-    upload = await here.engine.create(
+    upload = await here.engine.creator.create(
         creation(3000, 1000), ScriptedBody([data[:1000]]), owner=None, place=Place(id="mine")
     )
     assert (upload.id, upload.offset) == ("a~mine", 1000)
@@ -172,7 +172,9 @@ async def test_an_id_made_now_has_no_tail_to_look_for(
     found_at = tail_store.found_at
     monkeypatch.setattr(tail_store, "found_at", lambda path: looked.append(path) or found_at(path))
     data = os.urandom(3000)
-    upload = await here.engine.create(creation(3000, 3000), ScriptedBody([data]), owner=None)
+    upload = await here.engine.creator.create(
+        creation(3000, 3000), ScriptedBody([data]), owner=None
+    )
     assert not looked
     assert await here.content(upload) == data
     other = await here.create(3000)

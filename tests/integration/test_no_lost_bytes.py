@@ -247,7 +247,7 @@ class Attack(RuleBasedStateMachine):
             headers["content_type"] = "application/offset+octet-stream"
         request = create_request(None if deferred else length, **headers)
         process = self.nodes[node]
-        creating = process.engine.create(request, ScriptedBody([body]), owner=None)
+        creating = process.engine.creator.create(request, ScriptedBody([body]), owner=None)
         done = self._attempt(process, creating, troubles, disk)
         if isinstance(done, UploadSession):
             client = Client(name, data, done, deferred=deferred)
@@ -409,7 +409,7 @@ class Attack(RuleBasedStateMachine):
         name, headers = self._named(data)
         request = create_request(None, upload_concat=f"final;{names}", **headers)
         process = self.nodes[node]
-        creating = process.engine.create(request, ScriptedBody([]), owner=None)
+        creating = process.engine.creator.create(request, ScriptedBody([]), owner=None)
         done = self._attempt(process, creating, troubles)
         if isinstance(done, UploadSession):
             final = Client(name, data, done, deferred=False)

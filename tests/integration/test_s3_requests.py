@@ -24,7 +24,9 @@ class Counted:
         self.counts = counts
 
     async def upload(self, data: bytes, chunk: int) -> str:
-        session = await self.engine.create(create_request(len(data)), ScriptedBody([]), owner=None)
+        session = await self.engine.creator.create(
+            create_request(len(data)), ScriptedBody([]), owner=None
+        )
         for offset in range(0, len(data), chunk):
             piece = data[offset : offset + chunk]
             await self.patch(session.id, offset, piece)
@@ -70,7 +72,7 @@ async def counted(
 
 
 async def test_creating_asks_the_store_nothing(counted: Counted) -> None:
-    await counted.engine.create(create_request(100 * MIB), ScriptedBody([]), owner=None)
+    await counted.engine.creator.create(create_request(100 * MIB), ScriptedBody([]), owner=None)
     assert counted.total == 0
 
 
@@ -95,7 +97,9 @@ async def test_a_large_upload_is_parts_and_two(counted: Counted, chunk: int) -> 
 
 
 async def test_head_asks_the_store_nothing(counted: Counted) -> None:
-    session = await counted.engine.create(create_request(6 * MIB), ScriptedBody([]), owner=None)
+    session = await counted.engine.creator.create(
+        create_request(6 * MIB), ScriptedBody([]), owner=None
+    )
     await counted.patch(session.id, 0, os.urandom(1000))
     for _ in range(3):
         found = await counted.engine.status(await counted.engine.find(session.id))
@@ -104,7 +108,9 @@ async def test_head_asks_the_store_nothing(counted: Counted) -> None:
 
 
 async def test_terminating_an_unfinished_upload_is_at_most_one(counted: Counted) -> None:
-    session = await counted.engine.create(create_request(12 * MIB), ScriptedBody([]), owner=None)
+    session = await counted.engine.creator.create(
+        create_request(12 * MIB), ScriptedBody([]), owner=None
+    )
     await counted.patch(session.id, 0, os.urandom(6 * MIB))
     before = counted.total
     await counted.engine.terminate(session.id)

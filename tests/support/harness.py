@@ -82,6 +82,11 @@ class ScriptedBody:
         self.given += size
         return size
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether a piece is left that nothing holds up."""
+        return bool(self._pieces)
+
     def withdraw(self) -> None:
         """Ends a `read_into` that waits."""
         self._withdrawn.set()
@@ -175,7 +180,7 @@ class Node:
 
     async def create(self, length: int | None, **headers: str) -> UploadSession:
         """A new upload without a body."""
-        return await self.engine.create(
+        return await self.engine.creator.create(
             create_request(length, **headers), ScriptedBody([]), owner=None
         )
 

@@ -120,6 +120,10 @@ class SteppedReader:
         finally:
             self.room = None
 
+    @property
+    def at_hand(self) -> bool:
+        return not self.queue.empty()
+
     def withdraw(self) -> None:
         if self.room is not None and self._waiting is not None and not self._waiting.done():
             self.room = None

@@ -316,6 +316,35 @@ async def test_a_body_that_came_whole_is_whole_though_the_client_left() -> None:
     assert got == [b"first", b"later", b""]
 
 
+async def test_who_reads_can_tell_whether_it_would_wait() -> None:
+    told: list[bool] = []
+    begun = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = AsgiBody(scope, receive)
+        told.append(body.at_hand)
+        begun.set()
+        while not body.at_hand:
+            await asyncio.sleep(0)
+        assert await body.read() == b"12"
+        told.append(body.at_hand)
+        while await body.read():
+            pass
+        told.append(body.at_hand)
+        await answer(send)
+
+    wire = Wire(app)
+    head = b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
+    await wire.send(head, forever([1000]))
+    await begun.wait()
+    await wire.send(b"12", forever([1000]))
+    await asyncio.sleep(0.01)
+    await wire.send(b"34", forever([1000]))
+    await asyncio.sleep(0.01)
+    assert told == [False, False, True]
+    assert b"200 OK" in wire.written
+
+
 @pytest.mark.parametrize("where", ["head", "trailers"])
 async def test_fields_without_number_are_refused(where: str) -> None:
     served: list[str] = []

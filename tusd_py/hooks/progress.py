@@ -51,6 +51,11 @@ class CountedBody:
         self._body = body
         self.count = 0
 
+    @property
+    def at_hand(self) -> bool:
+        """See `BodyReader`."""
+        return self._body.at_hand
+
     async def read(self) -> bytes:
         """See `BodyReader`."""
         chunk = await self._body.read()

@@ -60,20 +60,20 @@ class TusHooks:
         place, said = ANYWHERE, None
         if self._hooks.wants(HookType.PRE_CREATE):
             self._check_room()
-            length = await self._engine.length_of(request, owner=owner)
+            length = await self._engine.creator.length_of(request, owner=owner)
             approval = await self._uploads.before_create(
                 request, length=length, owner=owner, profile=profile
             )
             request, place, said = approval.request, approval.place, approval.answer
             profile = approval.profile or profile
         if request.body.is_empty or not self._progress.enabled:
-            session = await self._engine.create(
+            session = await self._engine.creator.create(
                 request, body, owner=owner, max_size=max_size, profile=profile, key=key, place=place
             )
             return session, said
         counted = CountedBody(body)
         async with self._progress.over(counted, 0) as report:
-            session = await self._engine.create(
+            session = await self._engine.creator.create(
                 request,
                 counted,
                 owner=owner,

@@ -19,6 +19,11 @@ into the reader's memory. Elsewhere every body comes as ASGI messages."""
 class Inflow(Protocol):
     """The other way to a body; see `BodyReader`."""
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether bytes have come that ASGI has not told of yet."""
+        ...
+
     async def read_into(self, room: memoryview) -> int:
         """Receives into `room`."""
         ...
@@ -43,6 +48,11 @@ class AsgiBody:
         self.ended = False
         """Whether nothing more will come."""
         self.begun = False
+
+    @property
+    def at_hand(self) -> bool:
+        """See `BodyReader`."""
+        return self.ended or (self._inflow is not None and self._inflow.at_hand)
 
     async def read(self) -> bytes:
         """See `BodyReader`. Raises: ClientGone."""

@@ -65,6 +65,11 @@ class Inflow:
         self._collected = 1
         """Bytes that must be there before the loop hears of them."""
 
+    @property
+    def at_hand(self) -> bool:
+        """See `http.body.Inflow`."""
+        return bool(self._cycle.body)
+
     async def read_into(self, room: memoryview) -> int:
         """See `BodyReader`."""
         cycle = self._cycle

@@ -208,7 +208,7 @@ class TusEndpoint:
                     key=key,
                 )
                 return made, False, said
-            session = await self._engine.create(
+            session = await self._engine.creator.create(
                 request,
                 exchange.body,
                 owner=grant.owner,

@@ -11,6 +11,11 @@ class ClientGone(Exception):
 class BodyReader(Protocol):
     """A request body: read once, in order."""
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether `read` would not wait."""
+        ...
+
     async def read(self) -> bytes:
         """The next bytes, or b"" at the end. Raises: ClientGone.
 
@@ -47,6 +52,11 @@ class Begun:
     def __init__(self, first: bytes, reader: BodyReader) -> None:
         self._first = first
         self._reader = reader
+
+    @property
+    def at_hand(self) -> bool:
+        """See `BodyReader`."""
+        return bool(self._first) or self._reader.at_hand
 
     async def read(self) -> bytes:
         """See `BodyReader`. Raises: ClientGone."""

@@ -64,13 +64,19 @@ class Watch:
             del self._appenders[appender]
             appender.collect(1)
 
+    def check_open(self) -> None:
+        """Raises Interrupted when the server ends."""
+        if self.closing:
+            raise Interrupted(Stop.SHUTDOWN)
+
     async def read(self, reader: BodyReader) -> bytes:
         """The next bytes of a body that no appender reads.
 
         Raises: Interrupted, when they do not come in time or the server ends; ClientGone.
         """
-        if self.closing:
-            raise Interrupted(Stop.SHUTDOWN)
+        self.check_open()
+        if reader.at_hand:  # most small bodies have come with their heads
+            return await reader.read()
         try:
             async with self._deadlines.within(self._idle_timeout_s):
                 return await reader.read()
