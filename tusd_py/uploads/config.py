@@ -32,7 +32,7 @@ class UploadConfig:
     """Bytes per second, over `body_idle_timeout_s`, below which a body counts as idle."""
     tail_loss: Literal["fail", "rewind"] = "fail"
     """What to do when acknowledged bytes are not on this node; see `guard`."""
-    parts_in_flight: int = 6
+    parts_in_flight: int = 8
     """Parts of one PATCH that may be on their way to the store at once."""
     memory_budget: int = 48 * MIB
     """Bytes of request bodies the process keeps in memory; beyond it they wait on disk."""
