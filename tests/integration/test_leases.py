@@ -235,6 +235,11 @@ class _Forgetful:
             raise StateUnavailable("away")
         await self.inner.release(session_id, epoch)
 
+    async def release_many(self, leases: dict[str, int]) -> None:
+        if self.away:
+            raise StateUnavailable("away")
+        await self.inner.release_many(leases)
+
 
 @pytest.mark.parametrize("taker", ["the same process", "another"])
 async def test_a_lease_that_could_not_be_given_back_is_not_kept_for_ever(
@@ -510,6 +515,96 @@ async def test_a_creation_without_an_answer_leaves_no_lease(
         while await holder(store, session) is not None:
             await asyncio.sleep(0.05)
     assert await holder(store, upload) == "a/1"
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "unanswered"])
+async def test_a_lease_that_was_taken_unnoticed_goes_to_whoever_wants_it(
+    make: Make,
+    store: SqlStore,
+    upload: UploadSession,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: str,
+) -> None:
+    """By a process that has no other: nothing else would wake its keeper."""
+    manager, taken = make("a", "1", timedelta(minutes=1)), asyncio.Event()
+    acquire = store.acquire
+
+    async def unanswered(session_id: str, **how: object) -> UploadSession:
+        await acquire(session_id, **how)  # type: ignore[arg-type]
+        monkeypatch.setattr(store, "acquire", acquire)
+        taken.set()
+        if ending == "cancelled":
+            await asyncio.Event().wait()
+        raise StateUnavailable("the connection is gone")
+
+    monkeypatch.setattr(store, "acquire", unanswered)
+    taking = asyncio.create_task(used(manager, upload))
+    await taken.wait()
+    taking.cancel()
+    with pytest.raises((StateUnavailable, asyncio.CancelledError)):
+        await taking
+    assert await holder(store, upload) == "a/1"
+    async with asyncio.timeout(5):
+        assert await used(make("b", "1"), upload) == 2
+
+
+async def test_a_request_cancelled_while_it_gives_back_leaves_no_lease(
+    make: Make, store: SqlStore, upload: UploadSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager, giving = make("a", "1", timedelta(minutes=1)), asyncio.Event()
+
+    async def never(_session_id: str, _epoch: int) -> None:
+        giving.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(store, "release", never)
+    writer = Writer(manager, upload)
+    writer.leave()
+    await giving.wait()
+    writer.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writer.task
+    async with asyncio.timeout(5):
+        while await holder(store, upload) is not None:
+            await asyncio.sleep(0.05)
+
+
+async def test_what_could_not_be_given_back_is_tried_again_all_at_once(
+    store: SqlStore, upload: UploadSession
+) -> None:
+    forgetful = _Forgetful(store)
+    manager = LeaseManager(
+        forgetful,  # type: ignore[arg-type]
+        node="a",
+        instance="1",
+        ttl=TTL,
+        now=utc_now,
+        is_dead=lambda _: False,
+    )
+    sessions = [upload]
+    for _ in range(5):
+        session, asset = new_row()
+        await store.create(session, asset)
+        sessions.append(session)
+    for session in sessions:
+        async with manager.hold(session.id, interrupt=lambda _: None):
+            pass
+    calls: list[int] = []
+    release_many = forgetful.release_many
+
+    async def counted(leases: dict[str, int]) -> None:
+        calls.append(len(leases))
+        await release_many(leases)
+
+    forgetful.release_many = counted  # type: ignore[method-assign]
+    async with asyncio.timeout(5):
+        while not calls:
+            await asyncio.sleep(0.05)
+        forgetful.away = False
+        while await holder(store, upload) is not None:
+            await asyncio.sleep(0.05)
+    assert set(calls) == {6}
+    await manager.aclose()
 
 
 async def test_a_creation_that_waits_for_its_answer_keeps_its_lease(

@@ -3,10 +3,12 @@
 import errno
 import os
 import socket
+import socketserver
 import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -166,6 +168,35 @@ def test_connections_idle_for_long_are_not_used_again(closing: ExitStack) -> Non
     clock.now += MAX_IDLE_S
     wire.send(request_to(peer.origin, 0), (), Abort())
     wire.close()
+
+
+def test_connections_that_a_busy_moment_left_are_closed(closing: ExitStack) -> None:
+    """Later requests use the newest one again and again; the others are not forgotten."""
+    clock, both, ended = Clock(), threading.Barrier(2), threading.Event()
+
+    class Peers(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            both.wait(5)
+            self.request.sendall(OK)
+            while self.request.recv(65536):
+                self.request.sendall(OK)
+            ended.set()
+
+    server = closing.enter_context(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Peers))
+    serving = threading.Thread(target=server.serve_forever)
+    closing.callback(serving.join)
+    closing.callback(server.shutdown)
+    serving.start()
+    origin = Origin("http", "127.0.0.1", server.server_address[1])
+    wire = wire_of(closing, clock=clock)
+    with ThreadPoolExecutor(2) as busy:
+        for _ in range(2):
+            busy.submit(wire.send, request_to(origin, 0), (), Abort())
+    for _ in range(3):
+        clock.now += MAX_IDLE_S / 2
+        wire.send(request_to(origin, 0), (), Abort())
+    assert ended.wait(5)
 
 
 def test_a_connection_that_was_closed_meanwhile_is_not_used(closing: ExitStack) -> None:

@@ -367,3 +367,52 @@ async def test_a_file_that_is_locked_for_long_refuses_early(
             assert await executor.write(insert(4), refusable=True) == 4
     finally:
         await executor.aclose()
+
+
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+async def test_without_a_thread_nothing_is_done_and_later_all_is_well(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = SqliteExecutor(make_engine(f"sqlite:///{path}"))
+    with monkeypatch.context() as refused:
+        no_threads(refused)
+        async with asyncio.timeout(5):
+            for _ in range(3):
+                with pytest.raises(StateUnavailable):
+                    await executor.write(insert(1))
+                with pytest.raises(StateUnavailable):
+                    await executor.read(numbers)
+    async with asyncio.timeout(5):
+        await executor.write(insert(2))
+        assert await executor.read(numbers) == [2]
+        await executor.aclose()
+
+
+async def test_where_no_further_thread_is_granted_those_there_are_do_the_work(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = SqliteExecutor(make_engine(f"sqlite:///{path}"))
+    gate = threading.Event()
+
+    def held(_connection: Connection) -> str:
+        gate.wait(5)
+        return "held"
+
+    first = asyncio.create_task(executor.read(held))
+    await asyncio.sleep(0.05)
+    with monkeypatch.context() as refused:
+        no_threads(refused)
+        others = [asyncio.create_task(executor.read(numbers)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        gate.set()
+        async with asyncio.timeout(5):
+            assert await first == "held"
+            assert await asyncio.gather(*others) == [[], [], []]
+    async with asyncio.timeout(5):
+        await executor.aclose()

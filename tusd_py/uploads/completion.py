@@ -94,6 +94,7 @@ class Finisher:
             size = last.size
             await self._check_length(ledger, size)
             with self._stages.measure(Stage.PART, size=size):
+                ledger.lease.fence()
                 etag = await self._objects.put(object_spec(session), last)
         else:
             etag = await self._finish_multipart(ledger, last)

@@ -58,6 +58,8 @@ class LeaseManager:
         self._acquiring: Counter[str] = Counter()
         self._forgotten: dict[str, int] = {}
         self._newest: dict[str, object] = {}
+        self._unsure_until = 0.0
+        """Monotonic time until when there may be a lease of ours whose taking nobody answered."""
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -135,8 +137,7 @@ class LeaseManager:
         self._kept.close()
         with suppress(StorageError):
             await self._release_kept(self._kept.leases())
-            if self._forgotten:
-                await self._store.release_many(self._forgotten)
+            await self._release_all(self._take_forgotten())
 
     async def _take(
         self, session_id: str, interrupt: Callable[[Interruption], None], patience_s: float
@@ -220,10 +221,14 @@ class LeaseManager:
 
     @contextmanager
     def _on_its_way(self, session_id: str) -> Iterator[None]:
-        """Meanwhile the row may name us without our knowing it yet."""
+        """Meanwhile the row may name us without our knowing it yet; after a failure, too."""
         self._acquiring[session_id] += 1
         try:
             yield
+        except (Unavailable, asyncio.CancelledError):
+            self._unsure_until = time.monotonic() + self._ttl.total_seconds()
+            self._start_keeper()
+            raise
         finally:
             self._acquiring[session_id] -= 1
             if not self._acquiring[session_id]:
@@ -271,9 +276,12 @@ class LeaseManager:
         begun = time.monotonic() - waited if started is None else started
         lease.alive_until = begun + self._ttl.total_seconds() * _MARGIN
         lease.ends = until - self._ttl * (1 - _MARGIN)
+        self._start_keeper()
+        return lease
+
+    def _start_keeper(self) -> None:
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep(), name="lease-keeper")
-        return lease
 
     async def _let_go(self, lease: Lease) -> None:
         try:
@@ -294,6 +302,9 @@ class LeaseManager:
             await self._store.release(session_id, epoch)
         except Unavailable:
             self._forgotten[session_id] = epoch
+        except BaseException:  # also when the request is cancelled in between
+            self._forgotten[session_id] = epoch
+            raise
 
     async def _keep(self) -> None:
         """Answers those who want an upload, renews all leases, notices lost ones."""
@@ -301,15 +312,14 @@ class LeaseManager:
         next_renewal = time.monotonic() + renew_every_s
         while True:
             await asyncio.sleep(POLL_S)
-            if not self._held and not self._kept and not self._forgotten:
+            if not self._has_something():
                 next_renewal = time.monotonic() + renew_every_s
                 continue
             try:
                 if time.monotonic() >= next_renewal:
                     await self._renew()
                     next_renewal = time.monotonic() + renew_every_s
-                for session_id in list(self._forgotten):
-                    await self._release(session_id, self._forgotten.pop(session_id))
+                await self._release_all(self._take_forgotten())
                 await self._answer()
                 await self._release_kept(self._kept.idle())
             except StorageError:
@@ -317,6 +327,15 @@ class LeaseManager:
             except Exception:  # without a keeper every lease of the process would run out
                 log.exception("lease_keeper_failed")
             self._notice_lost()
+
+    def _has_something(self) -> bool:
+        """Whether there may be a lease of ours, known to us or not."""
+        known = self._held or self._kept or self._forgotten
+        return bool(known) or time.monotonic() < self._unsure_until
+
+    def _take_forgotten(self) -> dict[str, int]:
+        forgotten, self._forgotten = self._forgotten, {}
+        return forgotten
 
     async def _answer(self) -> None:
         for session_id in await self._store.wanted(self.holder):
@@ -345,13 +364,16 @@ class LeaseManager:
 
     async def _release_kept(self, session_ids: Iterable[str]) -> None:
         """Gives back what stayed. Raises: StateUnavailable; then the keeper tries again."""
-        leases = self._kept.pop_all(session_ids)
+        await self._release_all(self._kept.pop_all(session_ids))
+
+    async def _release_all(self, leases: dict[str, int]) -> None:
+        """All in one statement; what is not given back is not lost. Raises: StateUnavailable."""
         if not leases:
             return
         try:
             await self._store.release_many(leases)
         except BaseException:  # also when the keeper is ended in between
-            self._forgotten |= leases
+            self._forgotten = leases | self._forgotten
             raise
 
     async def _renew(self) -> None:

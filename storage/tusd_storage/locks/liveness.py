@@ -18,9 +18,18 @@ class ProcessLock:
         self.instance = instance
         self._folder = folder
         self._path = folder / (instance + SUFFIX)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self._fd = self._locked()
         self._remove_dead()
+
+    def _locked(self) -> int:
+        """The lock on a file that is still there: before it is locked it looks like a dead one's,
+        and a sibling that starts at the same moment may remove it."""
+        while True:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                return fd
+            os.close(fd)
 
     def is_dead(self, instance: str) -> bool:
         """Whether the process that wrote under this name is certainly gone.

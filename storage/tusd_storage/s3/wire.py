@@ -198,11 +198,17 @@ class Wire:
             connection.close()
 
     def _give(self, origin: Origin, connection: socket.socket) -> None:
+        """Keeps it for the next request, and closes those that nobody has wanted for long."""
+        now, over = self._clock(), [connection]
         with self._lock:
             if not self._closed:
-                self._idle.setdefault(origin, deque()).append((self._clock(), connection))
-                return
-        connection.close()
+                queue = self._idle.setdefault(origin, deque())
+                queue.append((now, connection))
+                over = []
+                while now - queue[0][0] >= MAX_IDLE_S:
+                    over.append(queue.popleft()[1])
+        for one in over:
+            one.close()
 
     def _connect(self, origin: Origin) -> socket.socket:
         proxy = self._proxy_for(origin)

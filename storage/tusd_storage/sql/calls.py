@@ -14,7 +14,7 @@ from threading import Lock, Thread, current_thread
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
-from tusd_storage.errors import StateOverloaded
+from tusd_storage.errors import StateOverloaded, StateUnavailable
 
 T = TypeVar("T")
 
@@ -195,7 +195,10 @@ class Threads:
         self._closed = False
 
     def submit(self, call: Call[Any]) -> bool:
-        """Gives the call to a thread; False after `close`. Raises: StateOverloaded."""
+        """Gives the call to a thread; False after `close`.
+
+        Raises: StateOverloaded, StateUnavailable; then nothing is done.
+        """
         with self._lock:
             if self._closed:
                 return False
@@ -215,9 +218,9 @@ class Threads:
         if call.refusable and self._backlog:
             self._patience.check(len(self._backlog), self._backlog[0].queued_at)
         call.queued_at = monotonic()
-        self._backlog.append(call)
         if len(self._threads) < self._size and call.queued_at >= self._grow_at:
             self._start()
+        self._backlog.append(call)
 
     def close(self) -> list[Thread]:
         """No call comes in any more; the threads, which end when the backlog is done."""
@@ -230,10 +233,14 @@ class Threads:
             return list(self._threads)
 
     def _start(self) -> None:
+        """One more thread. Where the system grants none, those that are there do the work."""
         name = f"{self._name}-{len(self._threads)}"
-        thread = Thread(target=self._serve, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            self._threads.append(started(self._serve, name))
+        except StateUnavailable:
+            if not self._threads:
+                raise
+            self._grow_at = monotonic() + _GROW_S
 
     def _next(self, inbox: "_Inbox") -> Call[Any] | None:
         with self._lock:
@@ -297,6 +304,16 @@ class _Inbox:
         self._full.acquire()
         call, self._call = self._call, None
         return call
+
+
+def started(run: Callable[[], None], name: str) -> Thread:
+    """A thread that runs. Raises: StateUnavailable where the system grants none."""
+    thread = Thread(target=run, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise StateUnavailable("the system grants no thread for the database") from error
+    return thread
 
 
 async def join(threads: Sequence[Thread]) -> None:

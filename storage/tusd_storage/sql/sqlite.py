@@ -28,6 +28,7 @@ from tusd_storage.sql.calls import (
     Threads,
     join,
     resolve,
+    started,
 )
 from tusd_storage.sql.errors import classify, closed, is_busy
 
@@ -255,8 +256,11 @@ class SqliteExecutor:
         with self._lock:
             calls = self._asked.pop(loop, [])
             if calls and self._writer is None:
-                self._writer = Thread(target=self._serve, name="sql-write", daemon=True)
-                self._writer.start()
+                try:
+                    self._writer = started(self._serve, "sql-write")
+                except StateUnavailable as error:
+                    resolve([Answer(call, error=error) for call in calls])
+                    return
             for call in calls:
                 self._queue.put(call)
 

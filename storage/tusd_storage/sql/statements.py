@@ -287,13 +287,16 @@ class Statements:
             " 'queued', 0, :now, NULL, NULL, NULL, :now, :now, :now)"
             f" ON CONFLICT (subject) WHERE {PROMOTION} DO NOTHING"
         )
-        skip = "" if self._sqlite else " FOR UPDATE SKIP LOCKED"
+        # An array is made once; a subquery may be run again for each row, past its LIMIT.
+        begin, end = "IN (", ")"
+        if not self._sqlite:
+            begin, end = "= ANY(ARRAY(", " FOR UPDATE SKIP LOCKED))"
         self.claim = self.compiled(
             "UPDATE jobs SET state = 'running', attempts = attempts + 1, locked_by = :worker,"
-            " locked_until = :until, due_at = :until, updated_at = :now WHERE id IN"
-            f" (SELECT id FROM jobs WHERE {DUE} AND due_at <= :now"
+            " locked_until = :until, due_at = :until, updated_at = :now"
+            f" WHERE id {begin}SELECT id FROM jobs WHERE {DUE} AND due_at <= :now"
             f" AND {self.member('kind', 'kinds')}"
-            f" ORDER BY due_at, id LIMIT :limit{skip}) RETURNING {job}"
+            f" ORDER BY due_at, id LIMIT :limit{end} RETURNING {job}"
         )
         self.extend = self.compiled(
             f"UPDATE jobs SET locked_until = :until, due_at = :until {mine}"
