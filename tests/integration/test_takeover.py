@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faults import Death, Faults, FaultyObjects, FaultySessions, FaultyTails, Trouble
+from tests.support.faults import (
+    Death,
+    Faults,
+    FaultyObjects,
+    FaultySessions,
+    FaultyTails,
+    Trouble,
+    end_leases,
+)
 from tests.support.faulty_store import FaultyStore
 from tests.support.harness import Node, node
 from tests.support.memory_store import MemoryStore
@@ -101,7 +109,7 @@ async def one_run(
     except (Death, StorageError):
         pass
     finally:
-        await leases.aclose()
+        await end_leases(leases)
         await tails.aclose()
     return outcomes, faults.calls
 

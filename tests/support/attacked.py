@@ -4,12 +4,11 @@ It dies as a whole, at any call of any port, and leaves disk, database and store
 """
 
 from collections import Counter
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.support.faults import Death, Faults, FaultyObjects, FaultySessions, FaultyTails
+from tests.support.faults import Faults, FaultyObjects, FaultySessions, FaultyTails, end_leases
 from tests.support.memory_store import MemoryStore
 from tests.support.reaping import GRACE, RETENTION, Clock
 from tusd_py.uploads.config import UploadConfig
@@ -99,6 +98,5 @@ class Process:
     async def end(self) -> None:
         """Frees what a dead process would not hold any more."""
         await self.engine.aclose()
-        with suppress(Death):  # the dead give nothing back
-            await self.leases.aclose()
+        await end_leases(self.leases)
         await self.tails.aclose()

@@ -9,6 +9,7 @@ import errno
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any
@@ -22,6 +23,7 @@ from tusd_storage.errors import (
     StorageError,
     StoreUnavailable,
 )
+from tusd_storage.leases import LeaseManager
 from tusd_storage.ports import (
     ObjectStore,
     SessionStore,
@@ -50,6 +52,12 @@ class Trouble(StrEnum):
 
 class Death(BaseException):
     """The process is gone. Not an Exception: nothing may handle it."""
+
+
+async def end_leases(leases: LeaseManager) -> None:
+    """Ends a process's leases; the dead give nothing back, and let their neighbours end."""
+    with suppress(Death):
+        await leases.aclose()
 
 
 class Faults:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from tests.support.faults import end_leases
 from tusd_py.clock import utc_now
 from tusd_py.protocol.requests import (
     BodyFacts,
@@ -213,7 +214,7 @@ class Node:
     async def aclose(self) -> None:
         """Ends the node's tasks and threads; not what it shares with others."""
         await self.engine.aclose()
-        await self.leases.aclose()
+        await end_leases(self.leases)
         await self.tails.aclose()
 
 
