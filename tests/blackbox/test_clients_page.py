@@ -88,6 +88,15 @@ def test_several_chosen_files(site: Site, tmp_path: Path) -> None:
         assert site.download(file) == file.read_bytes()
 
 
+def test_files_chosen_before_the_page_has_its_configuration(site: Site, file: Path) -> None:
+    site.browser.hold("/config.json")
+    site.browser.open(f"{site.server.url}/")
+    site.browser.choose("#pick", [file])
+    site.browser.release()
+    site.wait_for_state(file, "done")
+    assert site.download(file) == file.read_bytes()
+
+
 def test_pause_and_resume(site: Site, file: Path) -> None:
     with Proxy(site.server.url) as proxy:
         site.browser.open(f"{proxy.url}/")

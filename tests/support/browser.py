@@ -136,6 +136,14 @@ class Browser:
         """Types into what the selector finds."""
         self._ask("fill", selector=selector, text=text)
 
+    def hold(self, ending: str) -> None:
+        """Requests whose path ends like this wait until `release`."""
+        self._ask("hold", ending=ending)
+
+    def release(self) -> None:
+        """Lets them go."""
+        self._ask("release")
+
     def resize(self, width: int, height: int) -> None:
         """The size of what the page is seen through, in CSS pixels."""
         self._ask("resize", width=width, height=height)

@@ -47,7 +47,29 @@ async function download({ selector, path, timeout }) {
   await (await coming).saveAs(path)
 }
 
+// Requests whose URL ends like this wait until `release`.
+let held = Promise.resolve()
+let release = () => {}
+
+async function hold({ ending }) {
+  held = new Promise((resolve) => {
+    release = resolve
+  })
+  await page.route(
+    (url) => url.pathname.endsWith(ending),
+    async (route) => {
+      await held
+      await route.continue()
+    },
+  )
+}
+
 const actions = {
+  hold,
+  release: async () => {
+    release()
+    await page.unrouteAll({ behavior: 'wait' })
+  },
   open: ({ url, timeout }) => page.goto(url, { timeout }).then(() => null),
   reload: ({ timeout }) => page.reload({ timeout }).then(() => null),
   evaluate: ({ expression }) => page.evaluate(expression),

@@ -8,23 +8,29 @@ import * as format from "./format.js";
 import { State, Transfers } from "./transfers.js";
 
 const rows = new Map();
+let configured;
 let transfers;
 let earlier = [];
 let finishedEarlier = [];
 
 async function main() {
+  takeFiles(); // first: they may be chosen or dropped while the page still asks for its configuration
+  configured = prepare();
+  await configured;
+  await refreshEarlier();
+}
+
+async function prepare() {
   transfers = new Transfers(await configure());
   if (transfers.maxSize !== null) {
     byId("drop-hint").textContent = `Any type, up to ${format.size(transfers.maxSize)}. Several at once.`;
   }
   transfers.addEventListener("change", (event) => show(event.detail));
   setInterval(tick, 1000);
-  takeFiles();
   byId("pause-all").addEventListener("click", pauseOrResumeAll);
   byId("clear-done").addEventListener("click", clearDone);
   byId("clear-finished").addEventListener("click", clearFinished);
   byId("snippet").textContent = byId("snippet").textContent.replace("ENDPOINT", transfers.endpoint);
-  await refreshEarlier();
 }
 
 // -- Files come in
@@ -68,6 +74,7 @@ function takeFiles() {
 async function start(files) {
   if (!files.length) return;
   speak(files.length === 1 ? `Uploading ${files[0].name}` : `Uploading ${files.length} files`);
+  await configured;
   for (const file of files) {
     const entry = earlier.find((known) => matches(known, file)) ?? null;
     if (entry) earlier = earlier.filter((known) => known !== entry);
