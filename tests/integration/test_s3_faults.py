@@ -201,6 +201,25 @@ async def test_bodies_are_sent_until_they_arrive(bench: Bench, faults: list[Faul
     assert await bench.content(spec) == b"instead"
 
 
+async def test_an_object_is_not_sent_again_by_who_lost_the_right_to_it(bench: Bench) -> None:
+    """By then another may have written it."""
+
+    class Lost(Exception):
+        pass
+
+    def fence() -> None:
+        if bench.time.sleeps:
+            raise Lost
+
+    spec = bench.spec()
+    bench.fake.fail("PutObject", Answer(503, "SlowDown"), Answer(503, "SlowDown"))
+    with pytest.raises(Lost):
+        await bench.store.put(spec, body_of(b"late"), fence=fence)
+    assert bench.fake.seen["PutObject"] == 1
+    await bench.store.put(spec, body_of(b"newer"))
+    assert await bench.content(spec) == b"newer"
+
+
 @pytest.mark.parametrize("executed", [False, True])
 async def test_a_silent_store_is_left_and_asked_again(hasty: Bench, executed: bool) -> None:
     spec = hasty.spec()

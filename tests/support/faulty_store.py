@@ -92,9 +92,11 @@ class FaultyStore:
         finally:
             await items.aclose()
 
-    async def put(self, spec: ObjectSpec, body: Body) -> str:
+    async def put(
+        self, spec: ObjectSpec, body: Body, *, fence: Callable[[], None] | None = None
+    ) -> str:
         """As the inner store's."""
-        return await self._call("put", lambda: self.inner.put(spec, body))
+        return await self._call("put", lambda: self.inner.put(spec, body, fence=fence))
 
     async def create_multipart(self, spec: ObjectSpec, *, direct: bool = False) -> str:
         """As the inner store's."""

@@ -83,9 +83,13 @@ class MemoryStore:
         self._ids = itertools.count(1)
         self._grants: dict[str, Grant] = {}
 
-    async def put(self, spec: ObjectSpec, body: Body) -> str:
+    async def put(
+        self, spec: ObjectSpec, body: Body, *, fence: Callable[[], None] | None = None
+    ) -> str:
         """PutObject."""
         await self._called("put", spec.bucket)
+        if fence is not None:
+            fence()
         check_headers(spec)
         return self._store(spec, _bytes_of(body))
 

@@ -131,7 +131,9 @@ async def test_each_right_that_is_missing_is_named(
 class Careless(MemoryStore):
     """Verifies nothing and forgets metadata."""
 
-    async def put(self, spec: ObjectSpec, body: Body) -> str:
+    async def put(
+        self, spec: ObjectSpec, body: Body, *, fence: Callable[[], None] | None = None
+    ) -> str:
         return self._store(spec, b"".join(bytes(s) for s in body.segments))  # type: ignore[arg-type]
 
 

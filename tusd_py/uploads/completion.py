@@ -94,8 +94,8 @@ class Finisher:
             size = last.size
             await self._check_length(ledger, size)
             with self._stages.measure(Stage.PART, size=size):
-                ledger.lease.fence()
-                etag = await self._objects.put(object_spec(session), last)
+                fence = ledger.lease.fence
+                etag = await self._objects.put(object_spec(session), last, fence=fence)
         else:
             etag = await self._finish_multipart(ledger, last)
             size = ledger.session.parts_size

@@ -1,6 +1,6 @@
 """The objects: an S3-compatible store."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,10 +23,14 @@ class ObjectStore(Protocol):
     StoreUnavailable is raised; its outcome is then unknown.
     """
 
-    async def put(self, spec: ObjectSpec, body: Body) -> str:
+    async def put(
+        self, spec: ObjectSpec, body: Body, *, fence: Callable[[], None] | None = None
+    ) -> str:
         """PutObject; returns the ETag. The store verifies the body's CRC-32 (or MD5).
 
-        Raises: StoreUnavailable, ChecksumRejected, AccessDenied, StoreRefused.
+        `fence` is called before each try, on the event loop: what has lost the right to write
+        raises there, and nothing more is sent.
+        Raises: StoreUnavailable, ChecksumRejected, AccessDenied, StoreRefused; what `fence` does.
         """
         ...
 

@@ -53,8 +53,9 @@ class Sender:
         *,
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
+        fence: Callable[[], None] | None = None,
     ) -> str:
-        """Sends `body`, with repeats, and returns the ETag.
+        """Sends `body`, with repeats, and returns the ETag; `fence` may raise before each try.
 
         Cancelled, it breaks the connection and raises once the sending thread has ended.
 
@@ -65,6 +66,8 @@ class Sender:
             return self._signer.put(bucket, key, body, query=query, headers=headers)
 
         async def attempt() -> Answer:
+            if fence is not None:
+                fence()
             buffers = _in_memory(body)
             if buffers is not None and self._signer.ready(bucket):
                 answer = await self._send_at_once(operation, sign, buffers)

@@ -101,10 +101,14 @@ class S3Store:
             self._public_client, conditional_writes=config.conditional_writes
         )
 
-    async def put(self, spec: ObjectSpec, body: Body) -> str:
+    async def put(
+        self, spec: ObjectSpec, body: Body, *, fence: Callable[[], None] | None = None
+    ) -> str:
         """PutObject."""
         headers = fields.headers(spec)
-        return await self._sender.put("PutObject", spec.bucket, spec.key, body, headers=headers)
+        return await self._sender.put(
+            "PutObject", spec.bucket, spec.key, body, headers=headers, fence=fence
+        )
 
     async def create_multipart(self, spec: ObjectSpec, *, direct: bool = False) -> str:
         """CreateMultipartUpload."""
