@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -183,10 +184,37 @@ async def test_trouble_anywhere_leaves_something_the_next_try_ends(
     assert await world.promoted(job) == (AssetState.AVAILABLE, None)
 
 
-async def test_an_unknown_asset_is_told(world: World) -> None:
-    job = replace(await world.job(), subject="nobody")
+async def forget(sessions: Any, session_id: str) -> None:
+    """The upload is deleted, and a pass of the reaper later its rows are gone."""
+    held = await sessions.acquire(
+        session_id, holder="h", now=utc_now(), until=utc_now() + timedelta(minutes=1)
+    )
+    await sessions.delete(session_id, held.lease_epoch, cleanup_reason=None, now=utc_now())
+    await sessions.release(session_id, held.lease_epoch)
+    assert await sessions.swept(session_id, now=utc_now())
+    assert await sessions.forget(session_id, (await sessions.get(session_id)).lease_epoch)
+
+
+async def test_a_job_whose_upload_was_forgotten_is_done(world: World) -> None:
+    """The upload was deleted, and its rows, before a worker came to the job."""
+    job = await world.job()
+    sessions = world.it.sessions
+    await forget(sessions, str(job.payload["session_id"]))
+    assert await world.asset(job) is None
+    worker = Worker(sessions, {KIND: world.promoter().promote}, name="w", now=utc_now)
+    assert await worker.run_due() == 1
+    (after,) = await sessions.jobs()
+    assert (after.state, after.error) == (JobState.DONE, None)
+
+
+async def test_an_asset_that_goes_while_it_is_looked_at(world: World) -> None:
+    async def validator(candidate: Candidate) -> None:
+        await forget(world.it.sessions, str(job.payload["session_id"]))
+
+    job = await world.job()
     with pytest.raises(Rejected):
-        await world.promoter().promote(job)
+        await world.promoted(job, validator)
+    await world.promoter().promote(job)
 
 
 async def test_the_worker_runs_it(world: World) -> None:

@@ -12,7 +12,7 @@ import structlog
 from tusd_py.broker.profiles import Profiles
 from tusd_py.broker.sniffing import SNIFFED_SIZE, UNKNOWN, Sniffer, contradicts
 from tusd_py.broker.validation import Candidate, Validator
-from tusd_storage.errors import InvalidTransition, NoSuchObject, Rejected
+from tusd_storage.errors import InvalidTransition, NoSuchObject
 from tusd_storage.ports import ObjectStore, SessionStore
 from tusd_storage.ports.listings import AssetSettling
 from tusd_storage.records import Asset, AssetState, Job, ObjectInfo, Protocol, UploadSession
@@ -66,14 +66,15 @@ class Promoter:
         return count
 
     async def promote(self, job: Job) -> None:
-        """Settles the asset the job is about; does nothing if it is settled.
+        """Settles the asset the job is about; does nothing if it is settled, or gone.
 
-        Raises: Rejected when there is no such asset; Unavailable, ValidatorUnavailable and whatever
-        the validator raises: run it again. A cancelled call has settled it or not.
+        Raises: Unavailable, ValidatorUnavailable and whatever the validator raises, Rejected when
+        the asset goes meanwhile: run it again. A cancelled call has settled it or not.
         """
         asset = await self._sessions.asset(job.subject)
-        if asset is None:
-            raise Rejected(f"no asset {job.subject}")
+        if asset is None:  # its upload was deleted and forgotten before anybody came to this
+            log.info("asset_gone", asset=job.subject)
+            return
         if asset.state in (AssetState.AVAILABLE, AssetState.QUARANTINED):
             return
         session = await self._sessions.get(str(job.payload.get("session_id", "")))
