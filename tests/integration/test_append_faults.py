@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from tests.support.harness import Node, ScriptedBody, node, pieces_of
 from tests.support.memory_store import MemoryStore
 from tusd_py.protocol.errors import ChecksumMismatch, SizeExceeded
 from tusd_py.uploads.body import Interrupted
-from tusd_storage.errors import LeaseLost, StoreUnavailable
+from tusd_storage.errors import LeaseLost, StateUnavailable, StoreUnavailable
 from tusd_storage.leases import Interruption
 from tusd_storage.partplan import MIB
-from tusd_storage.records import SessionState
+from tusd_storage.ports import Writing
+from tusd_storage.records import Append, Body, Part, SessionState
 from tusd_storage.sql import SqlStore, migrate
 
 PART = 5 * MIB
@@ -40,7 +41,7 @@ def store(here: Node) -> FaultyStore:
     return here.objects
 
 
-@pytest.mark.parametrize("failing", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("failing", [0, 1, 2, 3, 4, 5])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_any_part_may_fail_while_others_land(here: Node, failing: int, when: str) -> None:
     data = os.urandom(5 * PART + 17)
@@ -53,6 +54,114 @@ async def test_any_part_may_fail_while_others_land(here: Node, failing: int, whe
     done = await here.patch(upload, offset, data[offset:])
     assert done.state is SessionState.COMPLETED
     assert await here.content(upload) == data
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("checked", [False, True])
+async def test_the_last_part_goes_beside_those_on_their_way(here: Node, checked: bool) -> None:
+    data = os.urandom(2 * PART + 17)
+    upload = await here.create(len(data))
+    digest = base64.b64encode(hashlib.sha1(data).digest()).decode()
+    headers = {"upload_checksum": f"sha1 {digest}"} if checked else {}
+    gate = store(here).hold("upload_part")
+    patching = asyncio.create_task(here.patch(upload, 0, data, **headers))
+    await until(lambda: store(here).calls["upload_part"] == 3)
+    gate.set()
+    done = await patching
+    assert done.state is SessionState.COMPLETED
+    assert await here.content(upload) == data
+    assert store(here).calls["upload_part"] == 3
+    assert here.engine.memory_used == 0
+
+
+@pytest.mark.parametrize("late", [1, 2])
+async def test_a_part_fails_after_the_last_has_landed(here: Node, late: int) -> None:
+    """The last one is not acknowledged: what is before it is missing."""
+    data = os.urandom(2 * PART + 17)
+    upload = await here.create(len(data))
+    memory, answered, gate = store(here).inner, list[int](), asyncio.Event()
+    sending = memory.upload_part
+
+    async def one_fails_late(
+        bucket: str, key: str, upload_id: str, number: int, body: Body
+    ) -> Part:
+        if number == late:
+            await gate.wait()
+            raise DOWN
+        part = await sending(bucket, key, upload_id, number, body)
+        answered.append(number)
+        return part
+
+    memory.upload_part = one_fails_late  # type: ignore[method-assign]
+    patching = asyncio.create_task(here.patch(upload, 0, data))
+    await until(lambda: len(answered) == 2)
+    gate.set()
+    with pytest.raises(StoreUnavailable):
+        await patching
+    memory.upload_part = sending  # type: ignore[method-assign]
+    assert 3 in answered
+    offset = await here.offset(upload)
+    assert offset == late * PART  # the part that failed is in the tail
+    await here.patch(upload, offset, data[offset:])
+    assert await here.content(upload) == data
+    assert here.engine.memory_used == 0
+
+
+async def test_the_last_part_landed_and_could_not_be_committed(
+    here: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(2 * PART + 17)
+    upload = await here.create(len(data))
+    appending = here.sessions.append
+
+    async def refuses_the_last(commit: Append, tail: Writing | None = None) -> None:
+        if commit.state is SessionState.VERIFYING:
+            raise StateUnavailable("down")
+        await appending(commit, tail)
+
+    gate = store(here).hold("upload_part")
+    with monkeypatch.context() as patch:
+        patch.setattr(here.sessions, "append", refuses_the_last)
+        patching = asyncio.create_task(here.patch(upload, 0, data))
+        await until(lambda: store(here).calls["upload_part"] == 3)
+        gate.set()
+        with pytest.raises(StateUnavailable):
+            await patching
+    offset = await here.offset(upload)
+    assert offset == len(data)  # the last part is in the tail as well
+    assert [part.number for part in await here.sessions.parts(upload.id)] == [1, 2]
+    done = await here.patch(upload, offset, b"")
+    assert done.state is SessionState.COMPLETED
+    assert await here.content(upload) == data
+    assert here.engine.memory_used == 0
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_parts_that_wait_for_a_multipart_upload_which_cannot_be_opened(
+    here: Node, when: str
+) -> None:
+    """It is asked for once, though several parts need it; the first of them is kept."""
+    data = os.urandom(3 * PART)
+    upload = await here.create(len(data))
+    gate = store(here).hold("create_multipart")
+    store(here).fail("create_multipart", DOWN, when=when)  # type: ignore[arg-type]
+    body = ScriptedBody(pieces_of(data))
+    patching = asyncio.create_task(here.patch(upload, 0, data, body=body))
+    await until(lambda: body.given == len(data))
+    gate.set()
+    with pytest.raises(StoreUnavailable):
+        await patching
+    assert store(here).calls["create_multipart"] == 1
+    assert store(here).calls["upload_part"] == 0
+    assert await here.offset(upload) == PART
+    await here.patch(upload, PART, data[PART:])
+    assert await here.content(upload) == data
+    assert here.engine.memory_used == 0
 
 
 @pytest.mark.parametrize("call", ["create_multipart", "upload_part", "complete_multipart"])

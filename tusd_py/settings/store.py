@@ -88,7 +88,7 @@ class SizeSettings(Area):
     """Every part but the last must have the same size (Cloudflare R2)."""
     max_size: Size | None = Field(default=None, ge=0)
     """The longest upload that is accepted. Default: what the store takes."""
-    memory_budget: Size = Field(default=48 * MIB, ge=16 * MIB)
+    memory_budget: Size = Field(default=72 * MIB, ge=16 * MIB)
     """Bytes of upload bodies that one process holds in memory, over all uploads. When they are
     spent, the server reads slower; larger parts are assembled on disk."""
     max_connections: int = Field(default=4096, ge=1, le=1_000_000)

@@ -10,6 +10,7 @@ With a checksum nothing is committed before it matched.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TypeVar
 
 import structlog
@@ -25,6 +26,7 @@ from tusd_py.uploads.completion import Finisher, object_spec
 from tusd_py.uploads.config import UploadConfig
 from tusd_py.uploads.ledger import Ledger
 from tusd_py.uploads.memory import MemoryBudget, PartBuffer
+from tusd_py.uploads.pace import Pace
 from tusd_py.uploads.slicer import Slicer
 from tusd_storage.errors import LeaseLost, StorageError, StoreUnavailable
 from tusd_storage.pool import despite_cancellation
@@ -93,10 +95,14 @@ class Appender:
             self._trailer_digests = {
                 name: Checksum(name, b"").start() for name in checksums.ALGORITHMS
             }
+        self._pace = Pace(tools.config.parts_in_flight)
         self._sending: dict[int, asyncio.Task[None]] = {}
         self._unsent: dict[int, PartBuffer] = {}
         self._landed: dict[int, Part] = {}
+        self._final: int | None = None
+        """The part the upload ends with, once it is on its way: the finisher commits it."""
         self._told_offset = session.offset
+        self._opening = asyncio.Lock()
         self._committing = asyncio.Lock()
         self._failure: StorageError | None = None
         self._stop: Stop | None = None
@@ -294,23 +300,43 @@ class Appender:
         self._tell_received(None)
         buffer, self._buffer = self._buffer, PartBuffer(self._tools.budget, prefix=None, crc32=0)
         self._unsent[number] = buffer
-        while len(self._sending) >= self._tools.config.parts_in_flight:
+        self._pace.received(self.last_activity - buffer.pending_since)
+        while len(self._sending) >= self._pace.parts:
             await self._wait_one()
         self._check()
-        await self._open_multipart()
+        self._start(number, buffer)
+
+    def _launch_final(self) -> None:
+        """The last bytes go beside parts that are on their way, rather than behind them."""
+        if self._sending and self._buffer.size and self._failure is None:
+            self._final = self._slicer.number
+            self._unsent[self._final] = self._buffer
+            self._start(self._final, self._buffer)
+
+    def _start(self, number: int, buffer: PartBuffer) -> None:
         self._sending[number] = asyncio.create_task(self._send(number, buffer))
 
     async def _open_multipart(self) -> None:
-        session = self._ledger.session
-        if session.upload_id is None:
+        """Once, by the first part: the client need not wait for it."""
+        async with self._opening:
+            session = self._ledger.session
+            if session.upload_id is not None:
+                return
+            if self._failure is not None:
+                raise self._failure
+            begun = perf_counter()
             upload_id = await self._tools.objects.create_multipart(object_spec(session))
+            self._pace.answered(perf_counter() - begun)
             await self._ledger.opened(upload_id)
 
     async def _send(self, number: int, buffer: PartBuffer) -> None:
-        session, budget = self._ledger.session, self._tools.budget
+        budget = self._tools.budget
         budget.leaving += 1
         try:
+            await self._open_multipart()
             await buffer.settled()
+            session = self._ledger.session
+            begun = perf_counter()
             with self._tools.stages.measure(Stage.PART, size=buffer.size):
                 self._landed[number] = await self._tools.objects.upload_part(
                     session.bucket,
@@ -319,14 +345,16 @@ class Appender:
                     number,
                     buffer.body(),
                 )
-            del self._unsent[number]
-            buffer.close()
+            self._pace.sent(perf_counter() - begun)
+            if number != self._final:
+                del self._unsent[number]
+                buffer.close()
             if not self._facts.checked:
                 await self._commit_landed()
         except StorageError as error:
             self._fail(error)
         except Exception as error:
-            log.exception("part_failed", upload=session.id, number=number)
+            log.exception("part_failed", upload=self._ledger.session.id, number=number)
             self._fail(StoreUnavailable(f"part {number}: {type(error).__name__}"))
         finally:
             budget.leaving -= 1
@@ -337,7 +365,7 @@ class Appender:
         async with self._committing:
             parts = []
             number = self._ledger.session.parts_count + 1
-            while number in self._landed:
+            while number in self._landed and number != self._final:
                 parts.append(self._landed.pop(number))
                 number += 1
             if not parts or isinstance(self._failure, LeaseLost):
@@ -367,17 +395,20 @@ class Appender:
             await asyncio.wait(self._sending.values())
 
     async def _settle(self, stop: Stop) -> UploadSession:
+        ended = stop is Stop.END and self._slicer.offset == self._ledger.length
+        if ended:
+            self._launch_final()
         await self._wait_all()
         for buffer in (*self._unsent.values(), self._buffer):
             await buffer.settled()
         if stop is Stop.END and self._failure is not None:
-            stop = Stop.FAILED
+            ended, stop = False, Stop.FAILED
         if isinstance(self._failure, LeaseLost) or stop is Stop.LOST:
             raise LeaseLost(self._ledger.session.id)
         if self._facts.checked:
             self._verify(stop)
         await self._commit_landed()
-        if stop is Stop.END and self._slicer.offset == self._ledger.length:
+        if ended:
             return await self._finish()
         if stop is not Stop.TOO_LONG:
             await self._keep(release=stop is not Stop.END or not self._ledger.lease.may_stay)
@@ -401,7 +432,8 @@ class Appender:
     async def _finish(self) -> UploadSession:
         """The last byte is here: make the object. If the store cannot, keep the bytes."""
         try:
-            return await self._tools.finisher.finish(self._ledger, self._buffer.body())
+            sent = None if self._final is None else self._landed[self._final]
+            return await self._tools.finisher.finish(self._ledger, self._buffer.body(), sent=sent)
         except StorageError as error:
             if not isinstance(error, LeaseLost) and not self._ledger.session.received:
                 self._failure = error

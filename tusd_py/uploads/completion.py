@@ -68,10 +68,11 @@ class Finisher:
         ledger: Ledger,
         last: Body = EMPTY,
         *,
+        sent: Part | None = None,
         crc32: int | None = None,
         release: bool = True,
     ) -> UploadSession:
-        """`last` are the bytes behind the ledger.
+        """`last` are the bytes behind the ledger, `sent` the part that has them in the store.
 
         `crc32`: of the whole object, for a final upload. `release`: whether success gives the lease
         back.
@@ -80,10 +81,16 @@ class Finisher:
         and nothing is left), and Rejected errors of the store.
         """
         with self._stages.measure(Stage.COMPLETE):
-            return await self._finish(ledger, last, crc32=crc32, release=release)
+            return await self._finish(ledger, last, sent, crc32=crc32, release=release)
 
     async def _finish(
-        self, ledger: Ledger, last: Body, *, crc32: int | None, release: bool
+        self,
+        ledger: Ledger,
+        last: Body,
+        sent: Part | None,
+        *,
+        crc32: int | None,
+        release: bool,
     ) -> UploadSession:
         session = ledger.session
         if session.kind is not Kind.FINAL and session.token != FOREIGN:
@@ -97,7 +104,7 @@ class Finisher:
                 fence = ledger.lease.fence
                 etag = await self._objects.put(object_spec(session), last, fence=fence)
         else:
-            etag = await self._finish_multipart(ledger, last)
+            etag = await self._finish_multipart(ledger, last, sent)
             size = ledger.session.parts_size
         return await self._record(ledger, size, etag, crc32, release)
 
@@ -122,30 +129,27 @@ class Finisher:
             "the file's crc32 is not the one declared at creation; the upload has failed"
         )
 
-    async def _finish_multipart(self, ledger: Ledger, last: Body) -> str:
-        if last.size:
-            await self._send_last(ledger, last)
-        elif ledger.session.state is not SessionState.VERIFYING:
-            offset = ledger.session.parts_size
-            await ledger.commit(to_offset=offset, tail_crc32=0, state=SessionState.VERIFYING)
+    async def _finish_multipart(self, ledger: Ledger, last: Body, sent: Part | None) -> str:
+        if last.size and sent is None:
+            sent = await self._send_last(ledger, last)
+        if sent is not None or ledger.session.state is not SessionState.VERIFYING:
+            parts = [sent] if sent is not None else []
+            offset = ledger.session.parts_size + sum(part.size for part in parts)
+            await ledger.commit(
+                parts=parts, to_offset=offset, tail_crc32=0, state=SessionState.VERIFYING
+            )
         return await self._complete(ledger)
 
-    async def _send_last(self, ledger: Ledger, last: Body) -> None:
+    async def _send_last(self, ledger: Ledger, last: Body) -> Part:
         session = ledger.session
         with self._stages.measure(Stage.PART, size=last.size):
-            part = await self._objects.upload_part(
+            return await self._objects.upload_part(
                 session.bucket,
                 session.object_key,
                 _upload_id(session),
                 session.parts_count + 1,
                 last,
             )
-        await ledger.commit(
-            parts=[part],
-            to_offset=session.parts_size + part.size,
-            tail_crc32=0,
-            state=SessionState.VERIFYING,
-        )
 
     async def _complete(self, ledger: Ledger) -> str:
         session = ledger.session

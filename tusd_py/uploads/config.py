@@ -32,9 +32,9 @@ class UploadConfig:
     """Bytes per second, over `body_idle_timeout_s`, below which a body counts as idle."""
     tail_loss: Literal["fail", "rewind"] = "fail"
     """What to do when acknowledged bytes are not on this node; see `guard`."""
-    parts_in_flight: int = 8
+    parts_in_flight: int = 12
     """Parts of one PATCH that may be on their way to the store at once."""
-    memory_budget: int = 48 * MIB
+    memory_budget: int = 72 * MIB
     """Bytes of request bodies the process keeps in memory; beyond it they wait on disk."""
 
     owner_size_limited: bool = False
